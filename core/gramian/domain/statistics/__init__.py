@@ -1,0 +1,1 @@
+"""Sufficient statistics: what is kept of rows, and all that is derived from it."""
