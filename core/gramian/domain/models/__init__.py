@@ -1,0 +1,1 @@
+"""Models that are built from sufficient statistics alone."""
