@@ -1,0 +1,1 @@
+"""Contract suites that every plugin of a kind passes, ours and yours."""
