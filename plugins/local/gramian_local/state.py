@@ -1,0 +1,127 @@
+"""State store on SQLite: conditional writes, atomic groups, ordered queries."""
+
+from __future__ import annotations
+
+import secrets
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+from gramian.errors import ConditionFailed
+from gramian.ports import ABSENT, ANY, MAX_VALUE_BYTES, MAX_WRITES, Check, Delete, Item, Put, StateStore, Write
+from gramian_local.database import Broom, Database
+
+# DynamoDB's limits: what would fail there fails here.
+_MAX_PARTITION_BYTES: Final = 2048
+_MAX_KEY_BYTES: Final = 1024
+
+_VERSION_BYTES: Final = 16
+
+_GET = "SELECT value, version FROM items WHERE partition = ? AND key = ? AND (expires_at IS NULL OR expires_at > ?)"
+_VERSION = "SELECT version FROM items WHERE partition = ? AND key = ? AND (expires_at IS NULL OR expires_at > ?)"
+_PUT = "INSERT OR REPLACE INTO items (partition, key, value, version, expires_at) VALUES (?, ?, ?, ?, ?)"
+_DELETE = "DELETE FROM items WHERE partition = ? AND key = ?"
+_SWEEP = """DELETE FROM items WHERE (partition, key) IN
+            (SELECT partition, key FROM items WHERE expires_at <= ? LIMIT ?)"""
+
+
+class SqliteStateStore(StateStore):
+    """`gramian.ports.StateStore` in a SQLite file that threads and processes of one machine share."""
+
+    def __init__(self, path: Path | str, *, clock: Callable[[], float] = time.time) -> None:
+        """Open or create the file. `clock` gives unix seconds. Raises StoreError."""
+        self._database = Database(Path(path))
+        self._clock = clock
+        self._broom = Broom(_SWEEP)
+
+    def get(self, partition: str, key: str) -> Item | None:
+        with self._database.reading() as connection:
+            row = connection.execute(_GET, (partition.encode(), key.encode(), self._clock())).fetchone()
+        return None if row is None else Item(*row)
+
+    def write(self, *writes: Write) -> None:
+        _validate(writes)
+        if writes:
+            self._database.write(lambda connection: self._apply_all(connection, writes))
+
+    def query(
+        self, partition: str, prefix: str = "", *, after: str = "", limit: int | None = None, reverse: bool = False
+    ) -> list[tuple[str, Item]]:
+        """As the protocol says; with `reverse`, "past `after`" means keys below it."""
+        if limit is not None and limit < 0:
+            raise ValueError("limit must not be negative")
+        statement, bounds = _range(prefix.encode(), after.encode(), reverse=reverse)
+        values = (partition.encode(), self._clock(), *bounds, -1 if limit is None else limit)
+        with self._database.reading() as connection:
+            rows = connection.execute(statement, values).fetchall()
+        return [(key.decode(), Item(value, version)) for key, value, version in rows]
+
+    def close(self) -> None:
+        self._database.close()
+
+    def _apply_all(self, connection: sqlite3.Connection, writes: Sequence[Write]) -> None:
+        # Read here, not before the wait for the lock: what expired meanwhile is gone.
+        now = self._clock()
+        for write in writes:
+            _require(connection, write, now)
+            _apply(connection, write)
+        self._broom.sweep_sometimes(connection, now)
+
+
+def _validate(writes: Sequence[Write]) -> None:
+    if len(writes) > MAX_WRITES:
+        raise ValueError(f"{len(writes)} writes in one group: at most {MAX_WRITES} are allowed")
+    if len({(write.partition, write.key) for write in writes}) < len(writes):
+        raise ValueError("the same item appears twice in one group of writes")
+    for write in writes:
+        _validate_name("partition", write.partition, _MAX_PARTITION_BYTES)
+        _validate_name("key", write.key, _MAX_KEY_BYTES)
+        if isinstance(write, Put) and len(write.value) > MAX_VALUE_BYTES:
+            raise ValueError(f"a value of {len(write.value)} bytes: at most {MAX_VALUE_BYTES} are allowed")
+        if isinstance(write, Check) and write.expect == ANY:
+            raise ValueError("a Check expects ABSENT or a version")
+
+
+def _validate_name(what: str, name: str, most: int) -> None:
+    if not 1 <= len(name.encode()) <= most:
+        raise ValueError(f"a {what} of {len(name.encode())} bytes: 1 to {most} are allowed")
+
+
+def _require(connection: sqlite3.Connection, write: Write, now: float) -> None:
+    """Raise ConditionFailed, which rolls the group back, unless the item is as `write` expects."""
+    if write.expect == ANY:
+        return
+    row = connection.execute(_VERSION, (write.partition.encode(), write.key.encode(), now)).fetchone()
+    version = ABSENT if row is None else row[0]
+    if version != write.expect:
+        raise ConditionFailed(f"{write.partition} {write.key} was changed by somebody else: read it and try again.")
+
+
+def _apply(connection: sqlite3.Connection, write: Write) -> None:
+    name = (write.partition.encode(), write.key.encode())
+    match write:
+        case Put(value=value, expires_at=expires_at):
+            connection.execute(_PUT, (*name, value, secrets.token_hex(_VERSION_BYTES), expires_at))
+        case Delete():
+            connection.execute(_DELETE, name)
+        case Check():
+            pass
+
+
+def _range(prefix: bytes, after: bytes, *, reverse: bool) -> tuple[str, list[bytes]]:
+    """SQL and bounds for a walk over the primary key: no pattern, so % and _ are ordinary letters."""
+    conditions = ["partition = ?", "(expires_at IS NULL OR expires_at > ?)"]
+    bounds = []
+    if prefix:
+        # UTF-8 never contains 0xFF: the upper bound lies past every key with the prefix.
+        conditions += ["key >= ?", "key < ?"]
+        bounds += [prefix, prefix + b"\xff"]
+    if after:
+        conditions.append("key < ?" if reverse else "key > ?")
+        bounds.append(after)
+    order = "DESC" if reverse else "ASC"
+    where = " AND ".join(conditions)
+    statement = f"SELECT key, value, version FROM items WHERE {where} ORDER BY key {order} LIMIT ?"  # noqa: S608 (fixed parts)
+    return statement, bounds
