@@ -1,0 +1,13 @@
+"""Gramian's transport over NATS JetStream. Importing this package is cheap; nats-py is imported on first use."""
+
+from __future__ import annotations
+
+from gramian.hookspecs import hookimpl
+from gramian.ports import Transport
+
+
+@hookimpl
+def gramian_transport() -> Transport:
+    from gramian_nats.transport import NatsTransport
+
+    return NatsTransport()
