@@ -1,0 +1,13 @@
+"""The compute backend on numpy: the host's processor and BLAS."""
+
+from __future__ import annotations
+
+from gramian.hookspecs import hookimpl
+from gramian.ports import Compute
+
+
+@hookimpl
+def gramian_compute() -> Compute:
+    from gramian_numpy.compute import NumpyCompute
+
+    return NumpyCompute()
