@@ -1,0 +1,1 @@
+"""Federations: founding, inviting, joining, pulsing."""

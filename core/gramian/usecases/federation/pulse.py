@@ -1,0 +1,202 @@
+"""The pulse: publish what is new here, take in what is new elsewhere, merge. Safe to kill anywhere, safe to repeat."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+
+from gramian.domain.protocol import nudge
+from gramian.domain.statistics.schema import Schema
+from gramian.errors import (
+    ConditionFailed,
+    GramianError,
+    InvalidRequest,
+    Refused,
+    RevisionConflict,
+    StoreError,
+    TransportError,
+    Unavailable,
+)
+from gramian.node import Node
+from gramian.ports import Link, Traffic
+from gramian.usecases import records
+from gramian.usecases.federation import accept, control, journal, lease, membership, merging, publish
+from gramian.usecases.federation.membership import Member
+from gramian.usecases.federation.view import View, look
+from gramian.usecases.projects import blobs
+from gramian.usecases.projects.lifecycle import Project, unless_deleted
+
+PASS_ATTEMPTS = 4
+
+
+def run(node: Node, cid: str, pid: str, *, nudge_others: bool = False) -> None:
+    """One pass. What goes wrong is noted in the node's error log and raised: TransportError, Unavailable."""
+    project = membership.active(node, cid, pid).project
+    try:
+        with (
+            unless_deleted(node, project),
+            lease.held(node, project) as holding,
+            closing(node.transport.open(membership.of(node, project).transport_options())) as link,
+        ):
+            before = publish.epoch_of(node, project)
+            _pass_undisturbed(node, project, link, holding)
+            has_news = publish.epoch_of(node, project) != before
+            if nudge_others or (has_news and membership.of(node, project).record.push):
+                _nudge(node, project, link, asks=nudge_others)
+    except GramianError as error:
+        journal.error(node, project, str(error))
+        raise
+    except Exception:
+        journal.error(node, project, "an unexpected error; the server's log has it")
+        raise
+
+
+def _pass_undisturbed(node: Node, project: Project, link: Link, holding: lease.Lease) -> None:
+    """A pass; from the start again if somebody else wrote what it was about to write."""
+    for _ in range(PASS_ATTEMPTS):
+        try:
+            _pass(node, membership.of(node, project), link, holding.renew)
+        except (ConditionFailed, RevisionConflict):
+            continue
+        return
+    raise Unavailable("this node's publication or its head is being changed by somebody else; try again later")
+
+
+def _nudge(node: Node, project: Project, link: Link, *, asks: bool) -> None:
+    member = membership.of(node, project)
+    try:
+        epoch = publish.epoch_of(node, project)
+        sent = nudge.Nudge(member.fed_id, member.peer_id, int(node.clock()), epoch, asks)
+        link.nudge(member.fed_id, nudge.pack(sent, member.own.signing))
+    except TransportError as error:
+        # The pass is over and counts; the others pulse on schedule.
+        journal.error(node, project, f"the other members could not be nudged: {error}")
+
+
+def scheduled(node: Node, cid: str, pid: str) -> None:
+    """A due pulse; nothing if the pulse was stopped meanwhile."""
+    try:
+        member = membership.load(node, cid, pid)
+    except InvalidRequest:
+        # A deletion that was cut short left its entry behind.
+        node.scheduler.remove(cid, pid)
+        return
+    if member.record.pulsing and not member.record.left:
+        run(node, cid, pid)
+    else:
+        node.scheduler.remove(cid, pid)
+
+
+def _pass(node: Node, member: Member, link: Link, keep_lease: Callable[[], None]) -> None:
+    membership.require_part(member)
+    started, before = time.monotonic(), link.traffic()
+    view = look(node, member, link)
+    listed = view.member.roster.member(member.peer_id)
+    if listed is None or listed.state != "active":
+        control.stop_pulse(node, member.project.cid, member.project.pid)
+        raise Refused("this node is no longer an active member of the federation; its pulse is stopped")
+    control.follow_schedule(node, view.member)
+    old = publish.current(node, member)
+    failure: GramianError | None = None
+    try:
+        member, publication = _publish(node, view, link)
+        if publication is not None:
+            accept.note_own(node, member, publication)
+    except (ConditionFailed, RevisionConflict):
+        raise
+    except (TransportError, StoreError, Unavailable) as error:
+        # What others have published counts all the same.
+        failure, member, publication = error, membership.of(node, member.project), None
+    outcome = accept.take_in(node, member, link, view.cut, _schema(node, member), keep_lease)
+    keep_lease()
+    merged = merging.merge_all(node, member, _schema(node, member))
+    replaced = _replaced(old.record if old else None, publication)
+    blobs.discard(node, member.project, [*outcome.superseded, merged.superseded, *replaced])
+    published = publication is not None and (old is None or old.record.epoch != publication.epoch)
+    pulse = _counted(outcome, published, before, link.traffic(), time.monotonic() - started)
+    if published or outcome.accepted or outcome.errors or merged.changed:
+        journal.count(node, member.project, pulse)
+    if published or outcome.accepted or merged.changed:
+        journal.sync(node, member.project, _summary(pulse, publication, merged))
+    if failure is not None:
+        raise failure
+
+
+def _replaced(old: records.Publication | None, new: records.Publication | None) -> list[str]:
+    """Blobs of a publication that another one took the place of."""
+    return [old.stored, old.snapshot] if old and new and old.stored != new.stored else []
+
+
+def _publish(node: Node, view: View, link: Link) -> tuple[Member, records.Publication | None]:
+    member, entry = view.member, view.cut.heads.get(view.member.peer_id)
+    member, stored = publish.decide(node, member, link, publish.own_head(member, entry))
+    # If the admin just pinned the schema: others must find that before the first head that shows it.
+    membership.carry(link, member, view.member.roster.v, view.revision)
+    if stored is None:
+        return member, None
+    return member, publish.realise(node, member, link, stored, entry).record
+
+
+def _counted(
+    outcome: accept.Outcome, published: bool, before: Traffic, after: Traffic, seconds: float
+) -> journal.Stats:
+    sent, received = after.sent_bytes - before.sent_bytes, after.received_bytes - before.received_bytes
+    return journal.Stats(
+        sent=int(published),
+        received=outcome.accepted,
+        receive_errors=sum(outcome.errors.values()),
+        errors_by_peer=outcome.errors,
+        sent_bytes=sent,
+        received_bytes=received,
+        last_seconds=round(seconds, 6),
+        last_bytes=sent + received,
+    )
+
+
+def _schema(node: Node, member: Member) -> Schema | None:
+    """What members' attributes must be: what the admin pinned, before that this node's own, before that what the first
+    accepted snapshot shows."""
+    pinned = member.pinned_schema() or publish.own_schema(node, member)
+    if pinned is not None:
+        return pinned
+    known = accept.accepted(node, member)
+    first = next((known[id_].record.blob for id_ in sorted(known) if known[id_].record.blob), None)
+    return None if first is None else merging.load(node, member, first).schema
+
+
+def _summary(pulse: journal.Stats, publication: records.Publication | None, merged: merging.Merged) -> str:
+    parts = []
+    if pulse.sent and publication is not None:
+        parts.append(f"published {publication.rows} rows as epoch {publication.epoch}")
+    if pulse.received:
+        parts.append(f"accepted {pulse.received} snapshot{'s' if pulse.received > 1 else ''}")
+    if merged.changed and merged.federated is None:
+        parts.append("no federated statistics any more")
+    elif merged.changed and merged.federated is not None:
+        parts.append(f"federated statistics of {merged.federated.rows} rows, digest {merged.federated.digest[:16]}")
+    traffic = f"{pulse.sent_bytes} bytes sent, {pulse.received_bytes} received, {pulse.last_seconds * 1000:.0f} ms"
+    return f"Sync completed: {', '.join(parts)} ({traffic})"
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """A nudge to heed; `is_news` if its sender has published what this node has not accepted yet."""
+
+    sender: str
+    is_news: bool
+
+
+def nudged(node: Node, project: Project, message: bytes) -> Heard | None:
+    """None if the nudge is this node's own, or not to be heeded."""
+    try:
+        member = membership.of(node, project)
+        found = nudge.open_nudge(message, member.roster, node.clock())
+    except GramianError:
+        return None
+    if found.id == member.peer_id:
+        return None
+    known = records.load(node.state, project.partition, records.PEER + found.id, records.Accepted)
+    is_news = member.record.push and found.epoch > (known.record.epoch if known else 0)
+    return Heard(found.id, is_news) if is_news or found.asks else None

@@ -1,0 +1,100 @@
+"""The maps of create and join: what they may hold, and clear words for what cannot work."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from gramian import plugins
+from gramian.domain import schedule
+from gramian.errors import InvalidRequest
+from gramian.node import Node
+
+log = logging.getLogger(__name__)
+MAX_NAME_CHARS = 256
+OFF = ("", "false", "0", "none", "null")
+ON = ("true", "1")
+_SWITCHES_NOT_YET = ("fed_use_smpc", "fed_enforce_hipaa_compliance")
+_KEYS_NOT_YET = ("fed_psr_contract_snd_fail_action", "fed_psr_contract_rcv_fail_action")
+_OWN_KEYS = ("fed_name", "sync_sched", "fed_local_type", "fed_encrypt", "fed_push", "pid", "persist")
+_INVITATION_KEYS = ("fed_id", "fed_secret_key", "fed_req_token", "fed_rest_url")
+_KNOWN = frozenset(_OWN_KEYS + _INVITATION_KEYS + _SWITCHES_NOT_YET + _KEYS_NOT_YET)
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What both create and join settle. `transport` is checked and normalised by its plugin."""
+
+    fed_name: str
+    sync_sched: str
+    encrypt: bool
+    local_type: str
+    push: bool
+    transport: dict[str, str]
+
+
+def text_of(values: Mapping[str, object], key: str, default: str = "") -> str:
+    """A map's value as text: numbers and booleans are welcome where text is meant."""
+    value = values.get(key)
+    if value is None:
+        return default
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str | int | float):
+        return str(value).strip()
+    raise InvalidRequest(f"{key} must be text, a number or true/false")
+
+
+def flag(values: Mapping[str, object], key: str) -> bool:
+    text = text_of(values, key).lower()
+    if text not in OFF + ON:
+        raise InvalidRequest(f"{key} must be true or false, not '{text[:40]}'")
+    return text in ON
+
+
+def wishes(node: Node, values: Mapping[str, object]) -> Wishes:
+    """Check a create or join map. Raises InvalidRequest naming the key and the remedy."""
+    refuse_what_is_missing(values)
+    name = text_of(values, "fed_name")
+    if not 0 < len(name) <= MAX_NAME_CHARS or not name.isprintable():
+        raise InvalidRequest(f"fed_name is needed: 1 to {MAX_NAME_CHARS} printable characters")
+    try:
+        period = schedule.parse(text_of(values, "sync_sched"))
+    except ValueError as error:
+        raise InvalidRequest(f"sync_sched: {error}") from error
+    texts = {key: text_of(values, key) for key in values if key.startswith(("nats_", "aws_"))}
+    transport = dict(node.transport.check_options(texts))
+    note_unknown(set(values) - _KNOWN - set(transport))
+    return Wishes(
+        name,
+        str(period),
+        flag(values, "fed_encrypt"),
+        _local_type(text_of(values, "fed_local_type", "cpu").lower() or "cpu"),
+        flag(values, "fed_push") if "fed_push" in values else True,
+        transport,
+    )
+
+
+def note_unknown(keys: Collection[str]) -> None:
+    """Unknown keys are accepted; the operator can see that they had no effect."""
+    if keys:
+        log.info("unknown keys are ignored: %s", ", ".join(sorted(keys))[:500])
+
+
+def refuse_what_is_missing(values: Mapping[str, object]) -> None:
+    """Whatever a user would rely on and this version does not have."""
+    for key in _SWITCHES_NOT_YET:
+        if flag(values, key):
+            raise InvalidRequest(f"{key}=true is not available yet; leave it out or set it to false")
+    for key in _KEYS_NOT_YET:
+        if text_of(values, key):
+            raise InvalidRequest(f"{key}: contracts are not available yet; leave it out")
+
+
+def _local_type(kind: str) -> str:
+    if kind not in ("cpu", "gpu"):
+        raise InvalidRequest(f"fed_local_type must be cpu or gpu, not '{kind[:40]}'")
+    if kind == "gpu" and "cupy" not in plugins.names("compute"):
+        raise InvalidRequest("fed_local_type=gpu needs a GPU compute plugin (compute.cupy); none is installed here")
+    return kind

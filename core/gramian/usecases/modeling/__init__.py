@@ -1,0 +1,1 @@
+"""Building, describing and using models, in jobs."""

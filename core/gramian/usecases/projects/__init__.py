@@ -1,0 +1,1 @@
+"""Projects: their lifecycle and their local rows."""

@@ -1,0 +1,64 @@
+"""What a resident process does for all users: finish interrupted work, drop what was not to be kept, tidy up."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+
+from gramian.errors import GramianError
+from gramian.node import Node
+from gramian.usecases import removal, users
+from gramian.usecases.federation import control, found
+from gramian.usecases.projects import blobs, lifecycle
+from gramian.usecases.projects.lifecycle import Project
+
+log = logging.getLogger(__name__)
+
+
+def at_start(node: Node) -> None:
+    """Finish deletions that were interrupted, and drop the unpersisted projects of processes that died."""
+    lifecycle.sweep_all(node)
+    _drop_unpersisted(node, lambda instance: not node.instance_alive(instance))
+
+
+def at_stop(node: Node) -> None:
+    """Drop the unpersisted projects of this process."""
+    _drop_unpersisted(node, lambda instance: instance == node.instance)
+
+
+def resume(node: Node) -> None:
+    """After a restart: what was pulsing pulses on, and what it missed happens now, once."""
+    for project in pulsing(node).values():
+        try:
+            control.start_pulse(node, project.cid, project.pid)
+        except GramianError as error:
+            log.warning("the pulse of %s/%s could not be resumed: %s", project.cid, project.pid, error)
+
+
+def pulsing(node: Node) -> dict[str, Project]:
+    """All pulsing projects of this node's users, by uid."""
+    return {
+        project.uid: project
+        for project in all_projects(node)
+        if project.record.federated and control.is_pulsing(node, project)
+    }
+
+
+def tidy(node: Node) -> None:
+    """Remove what interrupted calls left behind: blobs here, and places of federations in the transport."""
+    lifecycle.sweep_all(node)
+    for project in all_projects(node):
+        blobs.sweep(node, project)
+    found.sweep(node)
+
+
+def all_projects(node: Node) -> Iterator[Project]:
+    for cid in users.listed(node):
+        yield from lifecycle.of_user(node, cid)
+
+
+def _drop_unpersisted(node: Node, is_over: Callable[[str], bool]) -> None:
+    """Delete `persist=false` projects of processes that are over."""
+    for project in all_projects(node):
+        if not project.record.persist and is_over(project.record.instance):
+            removal.delete(node, project.cid, project.pid)
