@@ -1,0 +1,1 @@
+"""The REST edge: requests in, envelopes out."""

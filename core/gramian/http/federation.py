@@ -1,0 +1,148 @@
+"""Endpoints under /fedml (contract, section 4)."""
+
+from __future__ import annotations
+
+import base64
+
+from flask import Blueprint, Response, request
+
+from gramian.domain.protocol.redemption import MAX_REQUEST_BYTES
+from gramian.errors import InvalidRequest
+from gramian.http.auth import read_only, unsigned
+from gramian.http.envelope import respond
+from gramian.http.request import FlatMap, current, read_body
+from gramian.http.views import node, string_list
+from gramian.usecases.federation import control, found, invite, journal, members, membership
+from gramian.usecases.federation import join as joining
+from gramian.usecases.federation.requests import flag, text_of
+
+blueprint = Blueprint("federation", __name__, url_prefix="/symetry/rest/<cid>/fedml")
+
+
+@blueprint.post("/create")
+def create(cid: str) -> Response:
+    """Found a federation; the body is a sealed map."""
+    call = current()
+    values = call.opened_map()
+    pid = call.query("pid") or text_of(values, "pid")
+    if not pid:
+        raise InvalidRequest("the query parameter pid is missing")
+    found.create(node(), cid, pid, values, persist=_persist(values))
+    return respond("CREATED", f"Project Created with id:{pid}")
+
+
+@blueprint.post("/createJoin")
+def create_join(cid: str) -> Response:
+    """Join with an opened invitation, sent as a sealed map with the node's own keys added."""
+    call = current()
+    values = call.opened_map()
+    joining.join(node(), cid, call.query("pid") or text_of(values, "pid"), values, persist=_persist(values))
+    return respond("CREATED", "Fed Project created with join")
+
+
+@blueprint.post("/<pid>/getInvitation")
+@blueprint.post("/<pid>/getEncrypted")
+def get_invitation(cid: str, pid: str) -> Response:
+    """One invitation for one peer, sealed with the password in the body."""
+    call = current()
+    values = call.opened_map()
+    password = text_of(values, "passwd")
+    if not password:
+        raise InvalidRequest("passwd is needed: the password that the invitation is sealed with")
+    made = invite.invite(node(), cid, pid, values, default_host=request.host_url)
+    sealed = call.seal_invitation(made.to_map(), password)
+    return respond(values={"fedInfoEncrypted": sealed, "encryptedGroupInfo": sealed})
+
+
+@blueprint.post("/<pid>/createPolicies")
+@unsigned
+def create_policies(cid: str, pid: str) -> Response:
+    """Redeem an invitation: called by the joining node, which the seal of the body authenticates."""
+    body = read_body(MAX_REQUEST_BYTES)
+    reply = invite.redeem(node(), cid, pid, body, request.remote_addr or "")
+    return respond(values={"fedRedemption": base64.b64encode(reply).decode()})
+
+
+@blueprint.get("/<pid>/info")
+@read_only
+def info(cid: str, pid: str) -> Response:
+    """The federation as this node knows it; the map is sealed for the user."""
+    return respond(values={"fedInfoEncrypted": current().seal_reply(control.info(node(), cid, pid))})
+
+
+@blueprint.get("/<pid>/startPulse")
+def start_pulse(cid: str, pid: str) -> Response:
+    """Sync on the federation's schedule from now on, and once at once."""
+    control.start_pulse(node(), cid, pid)
+    return respond()
+
+
+@blueprint.get("/<pid>/stopPulse")
+def stop_pulse(cid: str, pid: str) -> Response:
+    """Sync on request only."""
+    control.stop_pulse(node(), cid, pid)
+    return respond()
+
+
+@blueprint.get("/<pid>/newSchedule")
+def new_schedule(cid: str, pid: str) -> Response:
+    """Admin: another schedule for every member."""
+    control.new_schedule(node(), cid, pid, current().need("newSchedule"))
+    return respond()
+
+
+@blueprint.get("/<pid>/fullSyncRequest")
+def full_sync(cid: str, pid: str) -> Response:
+    """Sync now: answers when this node's own pass is over; the others are nudged."""
+    from gramian.usecases.federation import pulse
+
+    pulse.run(node(), cid, pid, nudge_others=True)
+    return respond()
+
+
+@blueprint.post("/<pid>/evict")
+def evict(cid: str, pid: str) -> Response:
+    """Admin: exclude the member `peer` from now on."""
+    members.evict(node(), cid, pid, current().need("peer"))
+    return respond()
+
+
+@blueprint.post("/<pid>/leave")
+def leave(cid: str, pid: str) -> Response:
+    """Take this node's statistics out of the federation."""
+    members.leave(node(), cid, pid)
+    return respond()
+
+
+@blueprint.get("/<pid>/getErrorLog")
+@read_only
+def get_error_log(cid: str, pid: str) -> Response:
+    """What went wrong, one line each."""
+    return string_list(journal.error_lines(node(), membership.load(node(), cid, pid).project))
+
+
+@blueprint.delete("/<pid>/clearErrorLog")
+def clear_error_log(cid: str, pid: str) -> Response:
+    """Empty the error log."""
+    journal.clear_errors(node(), membership.load(node(), cid, pid).project)
+    return respond()
+
+
+@blueprint.get("/<pid>/getSyncLog")
+@read_only
+def get_sync_log(cid: str, pid: str) -> Response:
+    """What was sent and taken in, one line for each sync."""
+    return string_list(journal.sync_lines(node(), membership.load(node(), cid, pid).project))
+
+
+@blueprint.get("/<pid>/syncStats")
+@read_only
+def sync_stats(cid: str, pid: str) -> Response:
+    """Counts of what was sent, taken in and refused, and both logs."""
+    return respond(values={"fedSyncStats": control.sync_stats(node(), cid, pid)})
+
+
+def _persist(values: FlatMap) -> bool:
+    """From the query or the body; true unless said otherwise."""
+    default = flag(values, "persist") if "persist" in values else True
+    return current().flag("persist", default=default)

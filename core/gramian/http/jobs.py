@@ -1,0 +1,64 @@
+"""Endpoints under /jobs (contract, section 8.5)."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response
+
+from gramian.errors import InvalidRequest
+from gramian.http.auth import read_only
+from gramian.http.envelope import respond
+from gramian.http.views import node
+from gramian.usecases import jobs
+
+blueprint = Blueprint("jobs", __name__, url_prefix="/symetry/rest/<cid>/jobs")
+
+
+@blueprint.get("")
+@read_only
+def listed(cid: str) -> Response:
+    """All jobs of the user of the last seven days."""
+    found = jobs.listed(node(), cid)
+    return respond(values={"jobinfoList": {"values": [_info(cid, number, job) for number, job in found.items()]}})
+
+
+@blueprint.get("/<number>")
+@read_only
+def find(cid: str, number: str) -> Response:
+    """How a job stands: 200 when finished, 202 while running, 400 with the reason if it failed."""
+    number_ = _number(number)
+    job = jobs.find(node(), cid, number_)
+    about = {"jobinfo": _info(cid, number_, job)}
+    if not job.is_done:
+        return respond("ACCEPTED", "Job still running", about)
+    if job.error:
+        return respond("BAD_REQUEST", f"Job failed: {job.error}", about)
+    return respond(text="Job is finished")
+
+
+@blueprint.delete("/<number>")
+def delete(cid: str, number: str) -> Response:
+    """Forget a finished job; 202 for one that runs, which cannot be killed."""
+    if jobs.delete(node(), cid, _number(number)):
+        return respond(text="Job deleted")
+    return respond("ACCEPTED", "Job still running and cannot be killed")
+
+
+def _number(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 12):
+        raise InvalidRequest("No such job")
+    return int(text)
+
+
+def _info(cid: str, number: int, job: jobs.Job) -> dict[str, object]:
+    return {
+        "jobId": number,
+        "jobType": job.kind,
+        "owner": cid,
+        "startingDate": job.started_at,
+        "current": int(job.is_done),
+        "maximum": 1,
+        "isOnBoundedExecutor": True,
+        "isStarted": True,
+        "isDone": job.is_done,
+        "details": {"error": job.error} if job.error else {},
+    }
