@@ -1,0 +1,240 @@
+"""`gramian demo`: three organisations, three server processes, one NATS, and the model of the pooled rows.
+
+Everything goes through the REST API, as any client would; the pooled rows are fitted here only to compare.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gramian.client import Client
+from gramian.errors import PluginError
+from gramian_local.process import ServerProcess
+
+if TYPE_CHECKING:
+    from gramian.domain.statistics.moments import Array
+
+SHARES = {"clinic": 0.09, "hospital": 0.27, "institute": 0.64}
+TARGET = "progression"
+PROJECT = "diabetes"
+ROUNDS = 2
+TOLERANCE = 1e-8
+"""Of the larger of a prediction and the target's standard deviation: what statistics.md promises."""
+
+
+@dataclass(frozen=True, slots=True)
+class Organisation:
+    """One node, its client, and the rows that never leave it."""
+
+    name: str
+    client: Client
+    url: str
+    rows: Array
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What the demo shows. `difference`: the largest to the pooled fit, relative as TOLERANCE says."""
+
+    rows: dict[str, int]
+    federated_rows: dict[str, int]
+    digests: dict[str, str]
+    models_equal: bool
+    difference: float
+    sync_s: float
+    sync_bytes: int
+    total_s: float
+
+    def faults(self) -> list[str]:
+        """What is not as promised, in words."""
+        expected = sum(self.rows.values())
+        checks = {
+            "the nodes disagree about the federated statistics": len(set(self.digests.values())) == 1,
+            "a node has no federated statistics": all(self.digests.values()),
+            "federated rows are not the sum of all rows": set(self.federated_rows.values()) == {expected},
+            "the nodes built different models": self.models_equal,
+            "predictions differ from the pooled fit": self.difference <= TOLERANCE,
+        }
+        return [text for text, holds in checks.items() if not holds]
+
+
+def run(*, encrypt: bool, as_json: bool) -> int:
+    """Show the demo; 0 if everything holds."""
+    from rich.console import Console
+
+    names, rows = _diabetes()
+    started = time.monotonic()
+    with (
+        Console(stderr=True).status("starting a nats-server and three organisations") as progress,
+        tempfile.TemporaryDirectory(prefix="gramian-demo-") as directory,
+        ExitStack() as stack,
+    ):
+        nats_url = stack.enter_context(_nats(Path(directory) / "nats"))
+        parts = _split(rows)
+        nodes = [stack.enter_context(_organisation(Path(directory), name, part)) for name, part in parts.items()]
+        progress.update("creating the federation: one invitation per peer")
+        _federate(nodes, nats_url, encrypt=encrypt)
+        progress.update("learning, pulsing and building everywhere")
+        _learn_and_build(nodes, names)
+        progress.update("comparing with the fit on the pooled rows")
+        figures = _measure(nodes, names, rows, started)
+        progress.update("stopping")
+    _show(figures, as_json=as_json)
+    for fault in figures.faults():
+        print(f"gramian demo: {fault}", file=sys.stderr)
+    return 1 if figures.faults() else 0
+
+
+def _diabetes() -> tuple[list[str], Array]:
+    try:
+        from sklearn.datasets import load_diabetes
+    except ImportError as error:
+        raise PluginError("the demo's data come with scikit-learn: pip install 'gramian[demo]'") from error
+    import numpy as np
+
+    data = load_diabetes(scaled=False)
+    return [*data.feature_names, TARGET], np.column_stack([data.data, data.target])
+
+
+def _split(rows: Array) -> dict[str, Array]:
+    bounds, start = {}, 0
+    for name, share in SHARES.items():
+        end = len(rows) if name == list(SHARES)[-1] else start + round(share * len(rows))
+        bounds[name] = rows[start:end]
+        start = end
+    return bounds
+
+
+@contextmanager
+def _nats(directory: Path) -> Iterator[str]:
+    from gramian_local.nats_server import NatsServer
+
+    server = NatsServer.start(directory)
+    try:
+        yield server.url
+    finally:
+        server.stop()
+
+
+@contextmanager
+def _organisation(directory: Path, name: str, rows: Array) -> Iterator[Organisation]:
+    """A `gramian serve` process with its own home and port, and a user of it."""
+    with ServerProcess(directory / name, "--port", "0", "--no-nats") as server:
+        yield Organisation(name, server.create_user(name), server.url, rows)
+
+
+def _federate(nodes: Sequence[Organisation], nats_url: str, *, encrypt: bool) -> None:
+    admin, *others = nodes
+    admin.client.create_federation(
+        PROJECT, fed_name="diabetes-study", sync_sched="m1", nats_hosts=nats_url, fed_encrypt=encrypt
+    )
+    for peer in others:
+        password = secrets.token_urlsafe(12)
+        peer.client.join(PROJECT, admin.client.invite(PROJECT, password, admin.url))
+
+
+def _learn_and_build(nodes: Sequence[Organisation], names: Sequence[str]) -> None:
+    for node in nodes:
+        node.client.learn(PROJECT, names, "C" * len(names), node.rows)
+        node.client.start_pulse(PROJECT)
+    for _ in range(ROUNDS):
+        for node in nodes:
+            node.client.sync(PROJECT)
+    for node in nodes:
+        node.client.build(PROJECT, "model", TARGET)
+
+
+def _measure(nodes: Sequence[Organisation], names: Sequence[str], rows: Array, started: float) -> Figures:
+    import numpy as np
+
+    params = {node.name: node.client.project_info(PROJECT)["params"] for node in nodes}
+    tables = [node.client.model(PROJECT, "model")["extra"] for node in nodes]
+    inputs = rows[:, :-1]
+    pooled = _pooled_predictions(rows)
+    scale = np.maximum(np.abs(pooled), rows[:, -1].std())
+    worst = 0.0
+    for node in nodes:
+        predicted = node.client.predict(PROJECT, "model", list(names)[:-1], inputs)
+        values = np.array([float(row["res"]) for row in predicted])
+        worst = max(worst, float((np.abs(values - pooled) / scale).max()))
+    sync_bytes, sync_s = _largest_sync(nodes)
+    return Figures(
+        rows={node.name: len(node.rows) for node in nodes},
+        federated_rows={name: int(values["fed_rows"]) for name, values in params.items()},
+        digests={name: values["fed_digest"] for name, values in params.items()},
+        models_equal=all(table == tables[0] for table in tables),
+        difference=worst,
+        sync_s=sync_s,
+        sync_bytes=sync_bytes,
+        total_s=time.monotonic() - started,
+    )
+
+
+def _pooled_predictions(rows: Array) -> Array:
+    """Centred least squares on all rows, in extended precision: what one machine would find."""
+    import numpy as np
+
+    wide = rows.astype(np.longdouble)
+    centre = wide.mean(axis=0)
+    design, target = (wide - centre)[:, :-1], (wide - centre)[:, -1]
+    slopes = _solved(design.T @ design, design.T @ target)
+    fitted: Array = (design @ slopes + centre[-1]).astype(np.float64)
+    return fitted
+
+
+def _solved(matrix: Any, right: Any) -> Any:
+    """Gaussian elimination with pivoting: numpy's solvers know no extended precision."""
+    import numpy as np
+
+    a = np.column_stack([matrix, right])
+    size = len(a)
+    for k in range(size):
+        pivot = k + int(np.abs(a[k:, k]).argmax())
+        a[[k, pivot]] = a[[pivot, k]]
+        a[k] /= a[k, k]
+        others = np.arange(size) != k
+        a[others] -= a[others, k, None] * a[k]
+    return a[:, -1]
+
+
+def _largest_sync(nodes: Sequence[Organisation]) -> tuple[int, float]:
+    """(bytes, seconds) of the sync that moved most."""
+    lines = [line for node in nodes for line in node.client.sync_log(PROJECT)]
+    found = [match for line in lines if (match := re.search(r"(\d+) bytes sent, (\d+) received, (\d+) ms", line))]
+    return max(((int(match[1]) + int(match[2]), int(match[3]) / 1000) for match in found), default=(0, 0.0))
+
+
+def _show(figures: Figures, *, as_json: bool) -> None:
+    if as_json:
+        import dataclasses
+
+        print(json.dumps(dataclasses.asdict(figures)))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title="One federation, three organisations, no row moved")
+    for heading in ("node", "own rows", "federated rows", "digest of the federated statistics"):
+        table.add_column(heading, justify="right" if "rows" in heading else "left")
+    for name, rows in figures.rows.items():
+        table.add_row(name, str(rows), str(figures.federated_rows[name]), figures.digests[name][:32])
+    console = Console(width=100)
+    console.print(table)
+    lines = {
+        "models equal byte for byte": "yes" if figures.models_equal else "NO",
+        "largest difference to the fit on the pooled rows": f"{figures.difference:.1e} (relative)",
+        "largest sync of one node": f"{figures.sync_bytes:,} bytes in {figures.sync_s * 1000:.0f} ms",
+        "everything, servers started": f"{figures.total_s:.1f} s",
+    }
+    for what, figure in lines.items():
+        console.print(f"{what:49} {figure}", highlight=False)

@@ -1,0 +1,126 @@
+"""The WSGI server: waitress, whose own refusals speak the contract's envelope too."""
+
+from __future__ import annotations
+
+import json
+import logging
+import resource
+import socket
+from http import HTTPStatus
+
+import waitress.server
+import waitress.wasyncore
+from flask import Flask
+from waitress.channel import HTTPChannel
+from waitress.parser import HTTPRequestParser, ParsingError
+from waitress.task import ErrorTask
+from waitress.utilities import BadRequest
+
+THREADS = 16
+CONNECTIONS = 1000
+IDLE_S = 30
+POLL_S = 10.0
+HEADER_BYTES = 64 * 1024
+CHUNK_LINE_BYTES = 4096
+"""The line before a chunk, or the trailers after the last one."""
+# It logs each request that waits for a thread, which under load is most of them.
+logging.getLogger("waitress.queue").setLevel(logging.ERROR)
+_NAMES = {413: "REQUEST_ENTITY_TOO_LARGE", 500: "INTERNAL_SERVER_ERROR"}
+
+
+class _Parser(HTTPRequestParser):  # type: ignore[misc]
+    """Also refuses what waitress's own parser trips over or would collect without end."""
+
+    def received(self, data: bytes) -> int:
+        consumed = int(super().received(data))
+        if self.chunked and len(self.body_rcv.control_line) + len(self.body_rcv.trailer) > CHUNK_LINE_BYTES:
+            self.error = BadRequest("Chunk line or trailers are too long")
+            self.completed = True
+        if self.error:
+            # Whoever asks before sending the body gets the refusal at once.
+            self.expect_continue = False
+        return consumed
+
+    def parse_header(self, header_plus: bytes) -> None:
+        try:
+            super().parse_header(header_plus)
+        except ValueError as error:
+            # An address such as http://[, or a length of thousands of digits.
+            raise ParsingError("Bad URI or Content-Length") from error
+
+
+class _EnvelopeTask(ErrorTask):  # type: ignore[misc]
+    """Answers requests that never reach the application: malformed ones and those over a limit."""
+
+    def execute(self) -> None:
+        code, text = self._refusal()
+        body = json.dumps({"statusCode": _NAMES.get(code, "BAD_REQUEST"), "statusString": text, "values": {}}).encode()
+        self.status = f"{code} {HTTPStatus(code).phrase}"
+        self.response_headers.append(("Content-Type", "application/json"))
+        self.set_close_on_finish()
+        self.content_length = len(body)
+        self.write(body)
+
+    def _refusal(self) -> tuple[int, str]:
+        """HTTP status and text. A transfer encoding that is not known is the caller's to fix, so no 501."""
+        error, limits = self.request.error, self.channel.adj
+        if error.code == 500:
+            return 500, "Generic Exception"
+        if error.code == 413:
+            limit = limits.max_request_body_size - 1
+            return 413, f"the body has more than {limit} bytes: send fewer rows at a time"
+        if error.code == 431:
+            return 431, f"the headers have more than {limits.max_request_header_size} bytes: send shorter ones"
+        return 400, f"the request is malformed HTTP: {error.body[:100]}"
+
+
+class _Channel(HTTPChannel):  # type: ignore[misc]
+    parser_class = _Parser
+    error_task_class = _EnvelopeTask
+
+
+class Server:
+    """Listens on construction, serves in `run` until `stop`. Raises OSError if it cannot listen."""
+
+    def __init__(self, app: Flask, host: str, port: int, *, body_limit_bytes: int) -> None:
+        """`port` 0 takes a free one. Bodies beyond the limit are not read."""
+        # One address: a name such as localhost may have several, and a free port is free on one.
+        address = str(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][4][0])
+        self._server = waitress.server.create_server(
+            app,
+            host=address,
+            port=port,
+            threads=THREADS,
+            connection_limit=_connections(),
+            channel_timeout=IDLE_S,
+            cleanup_interval=IDLE_S // 3,
+            max_request_body_size=body_limit_bytes + 1,
+            max_request_header_size=HEADER_BYTES,
+            ident="gramian",
+            clear_untrusted_proxy_headers=True,
+        )
+        self._server.channel_class = _Channel
+        self._stopping = False
+
+    @property
+    def port(self) -> int:
+        return int(self._server.effective_port)
+
+    def run(self) -> None:
+        """Serve; at the end what is being answered is finished, within a few seconds."""
+        while not self._stopping:
+            # By poll: select cannot watch descriptors above 1023, and ends the server when one comes.
+            self._server.asyncore.loop(timeout=POLL_S, use_poll=True, map=self._server._map, count=1)
+        self._server.task_dispatcher.shutdown()
+        waitress.wasyncore.close_all(self._server._map)
+
+    def stop(self) -> None:
+        """End `run`; from any thread or a signal handler."""
+        self._stopping = True
+        self._server.pull_trigger()
+
+
+def _connections() -> int:
+    """How many to hold so that descriptors are left: each may take two, one for a large body on disk."""
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return CONNECTIONS if most == resource.RLIM_INFINITY else min(CONNECTIONS, most // 3)
