@@ -1,0 +1,456 @@
+"""A node may be killed at every named step: a real server dies there, starts again, and the federation is whole."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import itertools
+import json
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import nats
+import numpy as np
+import pytest
+
+from gramian import faults
+from gramian.client import BadRequest, Client, ClientError
+from gramian.client.rows import dataframe
+from gramian.domain import frame as frames
+from gramian.domain.crypto import SIGNATURE_BYTES
+from gramian.node import Node
+from gramian.settings import Settings
+from gramian.usecases import users
+from gramian.usecases.federation import found, pulse
+from gramian.usecases.federation import join as joining
+from gramian.usecases.projects import blobs, lifecycle
+from gramian.usecases.projects import rows as local_rows
+from gramian_local.nats_server import NatsServer
+from gramian_local.node import opened
+from gramian_local.process import ServerProcess
+
+NAMES, TYPES, ROWS = ["age", "dose", "weight", "response"], "CCCC", 40
+FEDERATION = {"fed_name": "study", "sync_sched": "m30", "nats_stream_max_memory": 2**20}
+LATER_S = 7200.0
+"""Past the grace of blobs, and past the lease after which blobs in the transport are freed again."""
+POINTERS = ("blob", "stored", "snapshot")
+
+
+def rows(seed: int) -> np.ndarray:
+    random = np.random.default_rng(seed)
+    inputs = random.normal(size=(ROWS, 3))
+    return np.column_stack([inputs, inputs @ [1.0, -2.0, 0.5] + random.normal(size=ROWS)])
+
+
+def frame(data: np.ndarray) -> frames.Frame:
+    return frames.decode(json.dumps(dataframe(NAMES, TYPES, data)).encode())
+
+
+def eventually(holds: Callable[[], bool], timeout_s: float = 15) -> None:
+    end = time.monotonic() + timeout_s
+    while not holds():
+        assert time.monotonic() < end, "did not come true in time"
+        time.sleep(0.05)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def in_nats(url: str, ask: Callable[[Any], Any]) -> Any:
+    """The result of `ask(jetstream)`."""
+
+    async def run() -> Any:
+        client = await nats.connect(url, allow_reconnect=False)
+        try:
+            return await ask(client.jetstream())
+        finally:
+            await client.close()
+
+    return asyncio.run(run())
+
+
+def stream_names(url: str) -> set[str]:
+    async def ask(stream: Any) -> set[str]:
+        return {info.config.name for info in await stream.streams_info()}
+
+    return in_nats(url, ask)
+
+
+def messages(url: str, stream_name: str) -> dict[str, bytes]:
+    """The last message of every subject; what was freed and waits for its removal is left out."""
+
+    async def ask(stream: Any) -> dict[str, bytes]:
+        info = await stream.stream_info(stream_name, subjects_filter=">")
+        found = {}
+        for subject in info.state.subjects or {}:
+            with suppress(nats.js.errors.NotFoundError):
+                found[subject] = (await stream.get_last_msg(stream_name, subject)).data
+        return {subject: data for subject, data in found.items() if data}
+
+    return in_nats(url, ask)
+
+
+class Party:
+    """An organisation with one user and a home; its server runs on one port."""
+
+    def __init__(self, home: Path, name: str) -> None:
+        self.home, self.name = home, name
+        self.options = ("--port", str(free_port()), "--no-nats")
+        self.server = ServerProcess(home, *self.options)
+        with self.node() as node:
+            self.key = users.create(node, name)
+
+    @property
+    def client(self) -> Client:
+        return Client(f"http://127.0.0.1:{self.options[1]}", self.name, self.key, timeout_s=20)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.options[1]}"
+
+    @contextmanager
+    def node(self, later_s: float = 0.0) -> Iterator[Node]:
+        """Its node in this process, for what need not be done by a server."""
+        with opened(Settings(), self.home) as (node, _):
+            yield dataclasses.replace(node, clock=lambda: time.time() + later_s)
+
+    @contextmanager
+    def killed(self, step: str) -> Iterator[Client]:
+        """A server that the block must bring to `step`, where it dies; afterwards one that runs on."""
+        armed = ServerProcess(self.home, *self.options, env={"GRAMIAN_FAULTS": "1", "GRAMIAN_FAULT": step})
+        armed.start()
+        try:
+            with suppress(ClientError):
+                yield self.client
+            assert armed.wait(15) == -signal.SIGKILL
+        finally:
+            armed.kill()
+        self.server.start()
+
+
+@dataclass
+class Stage:
+    """A federation of `x`, whose server is killed at `step`, and `y`, which lives on. `held`: rows that must count."""
+
+    step: str
+    x: Party
+    y: Party
+    nats_url: str
+    pid: str
+    held: list[np.ndarray] = field(default_factory=list)
+
+    @property
+    def map(self) -> dict[str, Any]:
+        return {**FEDERATION, "nats_hosts": self.nats_url}
+
+    def join(self) -> None:
+        """x becomes a member of y's federation, in this process."""
+        self.y.client.create_federation(self.pid, **self.map)
+        with self.x.node() as node:
+            joining.join(node, "x", self.pid, self.invitation(self.y), persist=True)
+        self.y.client.learn(self.pid, NAMES, TYPES, rows(1))
+        self.held.append(rows(1))
+
+    def found(self) -> None:
+        """x founds a federation, in this process."""
+        with self.x.node() as node:
+            found.create(node, "x", self.pid, self.map, persist=True)
+
+    def y_joins(self, invitation: dict[str, Any] | None = None) -> None:
+        self.y.client.join(self.pid, invitation or self.invitation(self.x))
+        self.y.client.learn(self.pid, NAMES, TYPES, rows(1))
+        self.held.append(rows(1))
+
+    def invitation(self, admin: Party) -> dict[str, Any]:
+        return admin.client.invite(self.pid, "password", admin.url)
+
+    def x_learns(self, seed: int, *, publish: bool = False) -> None:
+        """In this process."""
+        with self.x.node() as node:
+            local_rows.learn(node, lifecycle.find(node, "x", self.pid), frame(rows(seed)))
+            if publish:
+                pulse.run(node, "x", self.pid)
+        self.held.append(rows(seed))
+
+    def local_rows(self) -> int:
+        return int(self.x.client.project_info(self.pid)["params"]["local_rows"])
+
+    def sync(self) -> None:
+        for party in (self.x, self.y, self.x, self.y):
+            party.client.sync(self.pid)
+
+
+def learn(stage: Stage, *, counted: bool) -> None:
+    """Not acknowledged: wholly in or out, attributes included, and the repetition makes it exactly once."""
+    stage.join()
+    with stage.x.killed(stage.step) as client:
+        client.learn(stage.pid, NAMES, TYPES, rows(2), idempotency_key="k")
+    assert stage.local_rows() == (ROWS if counted else 0)
+    assert stage.x.client.project_info(stage.pid)["attributeNames"] == (NAMES if counted else [])
+    for _ in range(2):
+        stage.x.client.learn(stage.pid, NAMES, TYPES, rows(2), idempotency_key="k")
+    stage.held.append(rows(2))
+    assert stage.local_rows() == ROWS
+
+
+def forget(stage: Stage) -> None:
+    """Of a batch that is still listed."""
+    stage.join()
+    stage.x_learns(2)
+    stage.x_learns(3)
+    with stage.x.killed(stage.step) as client:
+        client.forget(stage.pid, NAMES, TYPES, rows(3), idempotency_key="k")
+    assert stage.local_rows() == ROWS
+    stage.x.client.forget(stage.pid, NAMES, TYPES, rows(3), idempotency_key="k")
+    assert stage.local_rows() == ROWS
+    stage.held.pop()
+
+
+def sync(stage: Stage) -> None:
+    """Everything that a sync replaces is there before: a base, a publication, a peer's snapshot, a merge."""
+    stage.join()
+    stage.y.client.sync(stage.pid)
+    stage.x_learns(2, publish=True)
+    stage.x_learns(3)
+    stage.y.client.learn(stage.pid, NAMES, TYPES, rows(4))
+    stage.y.client.sync(stage.pid)
+    stage.held.append(rows(4))
+    with stage.x.killed(stage.step) as client:
+        client.sync(stage.pid)
+
+
+def create(stage: Stage) -> None:
+    """Nothing is left of the first try, neither here nor in the transport."""
+    before = stream_names(stage.nats_url)
+    with stage.x.killed(stage.step) as client:
+        client.create_federation(stage.pid, **stage.map)
+    assert stage.x.client.projects() == []
+    eventually(lambda: stream_names(stage.nats_url) == before)
+    stage.x.client.create_federation(stage.pid, **stage.map)
+    stage.y_joins()
+
+
+def join(stage: Stage) -> None:
+    """The same invitation works again, and there is one member, not two."""
+    stage.y.client.create_federation(stage.pid, **stage.map)
+    invitation = stage.invitation(stage.y)
+    with stage.x.killed(stage.step) as client:
+        client.join(stage.pid, invitation)
+    assert stage.x.client.projects() == []
+    stage.x.client.join(stage.pid, invitation)
+    stage.y.client.learn(stage.pid, NAMES, TYPES, rows(1))
+    stage.held.append(rows(1))
+
+
+def redeem(stage: Stage) -> None:
+    """The joiner has nothing, and the same invitation works again."""
+    stage.found()
+    with stage.x.killed(stage.step) as client:
+        invitation = client.invite(stage.pid, "password", stage.x.url)
+        stage.y.client.join(stage.pid, invitation)
+    assert stage.pid not in stage.y.client.projects()
+    stage.y_joins(invitation)
+
+
+def pin(stage: Stage) -> None:
+    """The admin's first sync pins the attributes in the roster."""
+    stage.found()
+    stage.x_learns(2)
+    with stage.x.killed(stage.step) as client:
+        client.sync(stage.pid)
+    stage.y_joins()
+
+
+def start_pulse(stage: Stage) -> None:
+    """The restarted server pulses."""
+    stage.join()
+    stage.x_learns(2)
+    with stage.x.killed(stage.step) as client:
+        client.start_pulse(stage.pid)
+    eventually(lambda: stage.x.client.sync_stats(stage.pid)["sndCount"] == 1)
+    assert scheduled(stage.x) == [f"x/{stage.pid}"]
+    stage.x.client.stop_pulse(stage.pid)
+
+
+def build(stage: Stage, *, built: int) -> None:
+    """The job has failed, the model is the old or the new one, and building it again works."""
+    stage.join()
+    stage.x_learns(2)
+    with stage.x.killed(stage.step) as client:
+        client.build(stage.pid, "m", "response")
+    (job,) = stage.x.client.jobs()
+    assert job["isDone"]
+    with pytest.raises(BadRequest, match="stopped"):
+        stage.x.client.wait_for_job(str(job["jobId"]), timeout_s=1)
+    assert stage.x.client.project_info(stage.pid)["modelsList"] == ["m"] * built
+    stage.x.client.build(stage.pid, "m", "response")
+
+
+def delete(stage: Stage) -> None:
+    """The project is gone with all that was its own, and its name is free."""
+    stage.join()
+    stage.x_learns(2, publish=True)
+    with stage.x.node() as node:
+        uid = lifecycle.find(node, "x", stage.pid).uid
+    with stage.x.killed(stage.step) as client:
+        client.start_pulse(stage.pid)
+        client.delete_project(stage.pid)
+    assert stage.x.client.projects() == []
+    with stage.x.node() as node:
+        assert node.state.query(lifecycle.partition(uid)) == []
+        assert list(node.blobs.list(uid)) == []
+        pulse.scheduled(node, "x", stage.pid)
+    assert scheduled(stage.x) == []
+    stage.held.pop()
+    stage.x.client.join(stage.pid, stage.invitation(stage.y))
+
+
+def leave(stage: Stage) -> None:
+    """Repeated, it reaches the others: x's rows no longer count. With a new invitation it comes back."""
+    stage.join()
+    stage.x_learns(2, publish=True)
+    with stage.x.killed(stage.step) as client:
+        client.request("POST", f"/fedml/{stage.pid}/leave")
+    stage.x.client.request("POST", f"/fedml/{stage.pid}/leave")
+    stage.y.client.sync(stage.pid)
+    assert stage.y.client.project_info(stage.pid)["params"]["fed_rows"] == str(ROWS)
+    stage.x.client.delete_project(stage.pid)
+    stage.held.pop()
+    stage.x.client.join(stage.pid, stage.invitation(stage.y))
+
+
+def scheduled(party: Party) -> list[str]:
+    with party.node() as node:
+        return [key for key, _ in node.state.query("pulses")]
+
+
+SCENARIOS: dict[str, Callable[[Stage], None]] = {
+    "learn.blob": lambda stage: learn(stage, counted=False),
+    "learn.commit": lambda stage: learn(stage, counted=True),
+    "forget.commit": forget,
+    "compaction.blob": sync,
+    "compaction.commit": sync,
+    "compaction.discard": sync,
+    "create.streams": create,
+    "join.redeemed": join,
+    "redemption.commit": redeem,
+    "roster.commit": pin,
+    "pulsing.commit": start_pulse,
+    "publish.decided": sync,
+    "publish.blob": sync,
+    "publish.head": sync,
+    "publish.freed": sync,
+    "leave.decided": leave,
+    "accept.blob": sync,
+    "accept.commit": sync,
+    "merge.blob": sync,
+    "merge.commit": sync,
+    "build.blob": lambda stage: build(stage, built=0),
+    "build.commit": lambda stage: build(stage, built=1),
+    "delete.commit": delete,
+    "delete.items": delete,
+}
+
+
+@pytest.fixture(scope="module")
+def y(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Party]:
+    party = Party(tmp_path_factory.mktemp("y"), "y")
+    with party.server:
+        yield party
+
+
+@pytest.fixture
+def stage(request: pytest.FixtureRequest, tmp_path: Path, y: Party, nats_server: NatsServer) -> Iterator[Stage]:
+    step = request.node.callspec.params["step"]
+    pid = f"{request.node.originalname[5:20]}-{step}".replace(".", "-")
+    stage = Stage(step, Party(tmp_path / "x", "x"), y, nats_server.url, pid)
+    yield stage
+    stage.x.server.kill()
+
+
+@pytest.mark.parametrize("step", faults.STEPS)
+def test_node_killed_at_step_goes_on(step: str, stage: Stage, pooled: Callable[..., np.ndarray]) -> None:
+    """What was acknowledged counts once, the federation converges, and nothing is left over."""
+    SCENARIOS[step](stage)
+    stage.x.client.learn(stage.pid, NAMES, TYPES, rows(9))
+    stage.held.append(rows(9))
+    stage.sync()
+    assert_converged(stage)
+    assert_predictions_are_those_of_the_pooled_rows(stage, pooled)
+    assert stage.x.server.stop() == 0
+    assert "Traceback" not in stage.x.server.log_path.read_text()
+    assert_nothing_is_left_over(stage)
+
+
+@pytest.mark.parametrize(("step", "counted"), [("learn.blob", False), ("learn.commit", True)])
+def test_background_learn_is_repeated_when_its_process_died(step: str, counted: bool, stage: Stage) -> None:
+    """The job has failed, although it may have counted the rows; the same call again makes it exactly once."""
+
+    def learn_later(client: Client) -> str:
+        body, headers = dataframe(NAMES, TYPES, rows(2)), {"Idempotency-Key": "k"}
+        reply = client.request("POST", f"/projects/{stage.pid}/learn", {"async": "true"}, body=body, headers=headers)
+        assert reply.job_id is not None
+        return reply.job_id
+
+    stage.join()
+    with stage.x.killed(step) as client:
+        learn_later(client)
+    assert stage.local_rows() == (ROWS if counted else 0)
+    (first,) = stage.x.client.jobs()
+    with pytest.raises(BadRequest, match="stopped"):
+        stage.x.client.job(str(first["jobId"]))
+    for _ in range(2):
+        stage.x.client.wait_for_job(learn_later(stage.x.client), timeout_s=10)
+        assert stage.local_rows() == ROWS
+
+
+def test_every_step_is_reached_by_a_scenario() -> None:
+    """And no scenario names a step that is gone."""
+    assert set(SCENARIOS) == set(faults.STEPS)
+
+
+def assert_converged(stage: Stage) -> None:
+    params = [party.client.project_info(stage.pid)["params"] for party in (stage.x, stage.y)]
+    assert {each["fed_rows"] for each in params} == {str(sum(len(part) for part in stage.held))}
+    assert len({each["fed_inputs"] for each in params}) == 1
+    assert len({each["fed_digest"] for each in params} - {""}) == 1
+
+
+def assert_predictions_are_those_of_the_pooled_rows(stage: Stage, pooled: Callable[..., np.ndarray]) -> None:
+    expected = pooled(np.vstack(stage.held), rows(99)[:, :3])
+    for party in (stage.x, stage.y):
+        party.client.build(stage.pid, "check", "response")
+        predictions = party.client.predict(stage.pid, "check", NAMES[:3], rows(99)[:, :3])
+        np.testing.assert_allclose([float(row["res"]) for row in predictions], expected, rtol=1e-9, atol=1e-9)
+
+
+def assert_nothing_is_left_over(stage: Stage) -> None:
+    """On the stopped home after a last pulse and a sweep, both later: no blob too many or too few, here and in NATS."""
+    with stage.x.node(LATER_S) as node:
+        pulse.run(node, "x", stage.pid)
+        project = lifecycle.find(node, "x", stage.pid)
+        blobs.sweep(node, project)
+        items = dict(node.state.query(project.partition))
+        assert json.loads(items["publication"].value)["stale"] == []
+        assert_blobs_are_those_named(node, project, [item.value for key, item in items.items() if key != "roster"])
+        fed_id = json.loads(items["federation"].value)["fed_id"]
+    head_messages = messages(stage.nats_url, f"GRM_{fed_id}_H")
+    current = [json.loads(data[SIGNATURE_BYTES:]) for subject, data in head_messages.items() if ".h." in subject]
+    chunks = messages(stage.nats_url, f"GRM_{fed_id}_B")
+    assert {subject.split(".")[4] for subject in chunks} == {head["blob_id"] for head in current if head["chunks"]}
+
+
+def assert_blobs_are_those_named(node: Node, project: lifecycle.Project, values: list[bytes]) -> None:
+    kept = {info.digest for info in node.blobs.list(project.uid)}
+    fields = list(itertools.chain.from_iterable(json.loads(value or b"{}").items() for value in values))
+    named = {value for name, value in fields if name in POINTERS and value}
+    assert kept == named

@@ -1,0 +1,197 @@
+"""A federation's daily life: schedule, logs, numbers, invitations in both forms, and a NATS that forgets."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import time
+from collections.abc import Callable
+
+import nats
+import numpy as np
+
+from gramian.client import Client
+
+NAMES = [f"x{i}" for i in range(6)]
+
+
+def rows(seed: int, count: int = 60) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(count, len(NAMES)))
+
+
+def eventually(holds: Callable[[], bool], timeout_s: float = 15) -> None:
+    end = time.monotonic() + timeout_s
+    while not holds():
+        assert time.monotonic() < end, "did not come true in time"
+        time.sleep(0.05)
+
+
+def test_info_names_everything_and_shows_no_secret(federate) -> None:
+    """FederationInfo and the params of ProjectInfo."""
+    federation = federate(2)
+    federation.learn(NAMES, "C" * 6, [rows(1), rows(2)])
+    federation.sync()
+    info = federation.sites[1].client.federation_info("study")
+    assert info["fed_is_admin"] == "false"
+    assert info["local_uuid"] in info["peersInfo"]
+    assert info["is_pulsing"] is False
+    assert info["nats_hosts"]
+    assert not any("secret" in key or "passwd" in key or "seed" in key for key in info)
+    params = federation.admin.client.project_info("study")["params"]
+    assert params["fed_is_admin"] == "true"
+    assert params["fed_has_error"] == "false"
+    peers = json.loads(params["fed_peers"])
+    assert len(peers) == 2
+    assert all(peer["rows"] == 60 and peer["state"] == "active" and peer["age"] < 60 for peer in peers.values())
+    assert re.fullmatch("[0-9a-f]{64}", params["fed_digest"])
+    assert re.fullmatch("[0-9a-f]{64}", params["fed_inputs"])
+
+
+def test_logs_and_counts_tell_what_happened(federate) -> None:
+    """Sync log, stats, error log and its clearing."""
+    federation = federate(2)
+    federation.learn(NAMES, "C" * 6, [rows(1), rows(2)])
+    federation.sync()
+    client = federation.admin.client
+    stats = client.sync_stats("study")
+    assert (stats["sndCount"], stats["rcvCount"], stats["rcvError"]) == (1, 1, 0)
+    assert stats["sndBytes"] > 1000
+    assert stats["syncLog"] == client.sync_log("study")
+    assert "published 60 rows" in stats["syncLog"][0]
+    assert client.error_log("study") == []
+
+
+def test_unchanged_federation_moves_no_blob(federate) -> None:
+    """A pulse without news is a few hundred bytes and no line in the log."""
+    federation = federate(2)
+    federation.learn(NAMES, "C" * 6, [rows(1), rows(2)])
+    federation.sync()
+    before = federation.admin.client.sync_stats("study")
+    federation.sync(3)
+    after = federation.admin.client.sync_stats("study")
+    assert after["syncLog"] == before["syncLog"]
+    assert (after["sndCount"], after["rcvCount"]) == (before["sndCount"], before["rcvCount"])
+
+
+def test_pulse_runs_when_started_and_is_seen(federate) -> None:
+    """startPulse pulses at once; stopPulse ends it."""
+    federation = federate(2)
+    federation.learn(NAMES, "C" * 6, [rows(1), rows(2)])
+    for each in federation.sites:
+        each.client.start_pulse("study")
+    eventually(lambda: all(each.client.sync_stats("study")["sndCount"] == 1 for each in federation.sites))
+    assert federation.params("fed_pulsing") == ["true", "true"]
+    federation.admin.client.stop_pulse("study")
+    assert federation.params("fed_pulsing") == ["false", "true"]
+    assert federation.admin.client.federation_info("study")["is_pulsing"] is False
+
+
+def test_new_schedule_reaches_every_member(federate) -> None:
+    """Through the roster, at the next pulse."""
+    federation = federate(3)
+    federation.admin.client.new_schedule("study", "d7")
+    federation.sync(1)
+    infos = [each.client.federation_info("study") for each in federation.sites]
+    assert {info["sync_sched"] for info in infos} == {"d7"}
+
+
+def test_client_of_the_original_contract_works_unchanged(federate, site) -> None:
+    """Old ciphers, old endpoint name, both reply keys: create, invite, join, info."""
+    federation, peer = federate(1), site("peer")
+    admin = Client(federation.admin.url, "org0", federation.admin.client.secret_key, v2=False)
+    joiner = Client(peer.url, "peer", peer.client.secret_key, v2=False)
+    reply = admin.request(
+        "POST", "/fedml/study/getEncrypted", sealed={"passwd": "passwd", "fed_rest_host": federation.admin.url}
+    )
+    assert reply.values["fedInfoEncrypted"] == reply.values["encryptedGroupInfo"]
+    invitation = Client.open_invitation(reply.values["fedInfoEncrypted"], "passwd")
+    assert set(invitation) >= {
+        "sync_sched",
+        "fed_name",
+        "fed_secret_key",
+        "fed_req_token",
+        "nats_hosts",
+        "fed_rest_url",
+    }
+    joiner.join("study", invitation)
+    assert joiner.federation_info("study")["fed_name"] == "study"
+
+
+def test_nats_that_forgets_everything_is_filled_again(federate) -> None:
+    """All streams deleted: the next pulses restore roster, heads and blobs, and newcomers still converge."""
+    federation = federate(2)
+    federation.learn(NAMES, "C" * 6, [rows(1), rows(2)])
+    federation.sync()
+    digest = federation.params("fed_digest")[0]
+
+    async def wipe() -> None:
+        client = await nats.connect(federation.nats_url, allow_reconnect=False)
+        for kind in "HB":
+            await client.jetstream().delete_stream(
+                f"GRM_{federation.admin.client.federation_info('study')['fed_id']}_{kind}"
+            )
+        await client.close()
+
+    asyncio.run(wipe())
+    federation.sync()
+    federation.assert_converged(120)
+    assert federation.params("fed_digest")[0] == digest
+
+
+def test_deleted_project_is_gone_with_all_its_data(federate) -> None:
+    """Its name can be used again, and nothing of the old one shows."""
+    federation = federate(1)
+    client = federation.admin.client
+    federation.learn(NAMES, "C" * 6, [rows(1)])
+    federation.sync()
+    client.build("study", "m", "x0")
+    client.delete_project("study")
+    assert client.projects() == []
+    client.create_project("study")
+    info = client.project_info("study")
+    assert info["attributeNames"] == []
+    assert info["modelsList"] == []
+
+
+def test_encrypted_federation_shows_no_name_and_no_statistic_to_nats(federate) -> None:
+    """Every message of both streams is read: no attribute name, no bytes of the clear snapshot."""
+    names = [f"hypertension{i}" for i in range(6)]
+    federation = federate(2, fed_encrypt=True)
+    federation.learn(names, "C" * 6, [rows(1), rows(2)])
+    federation.sync()
+    federation.assert_converged(120)
+    fed_id = federation.admin.client.federation_info("study")["fed_id"]
+
+    async def messages() -> list[bytes]:
+        client = await nats.connect(federation.nats_url, allow_reconnect=False)
+        stream = client.jetstream()
+        found = []
+        for kind in "HB":
+            state = (await stream.stream_info(f"GRM_{fed_id}_{kind}")).state
+            for sequence in range(state.first_seq, state.last_seq + 1):
+                try:
+                    found.append((await stream.get_msg(f"GRM_{fed_id}_{kind}", sequence)).data or b"")
+                except nats.js.errors.NotFoundError:
+                    continue
+        await client.close()
+        return found
+
+    found = asyncio.run(messages())
+    assert len(found) >= 5
+    means = [rows(seed).mean(axis=0).tobytes() for seed in (1, 2)]
+    for message in found:
+        assert b"hypertension" not in message
+        assert not any(mean[8 * i : 8 * i + 8] in message for mean in means for i in range(6))
+
+
+def test_idempotent_learn_counts_once(site) -> None:
+    """The same Idempotency-Key twice adds the rows once; without it they are added twice."""
+    client = site("a").client
+    client.create_project("p")
+    for _ in range(2):
+        client.learn("p", NAMES, "C" * 6, rows(1), idempotency_key="batch-1")
+    assert client.project_info("p")["params"]["local_rows"] == "60"
+    for _ in range(2):
+        client.learn("p", NAMES, "C" * 6, rows(1))
+    assert client.project_info("p")["params"]["local_rows"] == "180"
