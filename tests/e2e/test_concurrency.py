@@ -31,8 +31,7 @@ from gramian.errors import InvalidRequest
 from gramian.ports import Put
 from gramian.settings import Settings
 from gramian.usecases import records, upkeep
-from gramian.usecases.federation import publish
-from gramian.usecases.projects import lifecycle, rows
+from gramian.usecases.projects import ledger, lifecycle, rows
 from gramian_local.nats_server import NatsServer
 from gramian_local.node import opened
 from gramian_local.process import ServerProcess
@@ -414,13 +413,13 @@ def test_pulse_of_a_project_that_is_being_deleted_is_refused(federate, monkeypat
     federation = federate(1)
     client, node = federation.admin.client, federation.admin.node
     client.learn("study", NAMES, "CCCC", np.random.default_rng(0).normal(size=(20, 4)))
-    own_schema = publish.own_schema
+    own_schema = ledger.schema
 
     def late(*arguments: Any) -> Any:
         lifecycle.delete(node, "org0", "study")
         return own_schema(*arguments)
 
-    monkeypatch.setattr(publish, "own_schema", late)
+    monkeypatch.setattr(ledger, "schema", late)
     with pytest.raises(BadRequest, match=r"Cannot Find SYMETRYML id\[study\]"):
         client.sync("study")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import msgspec
@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from gramian.client import BadRequest, ServerError
-from gramian.errors import TransportFull, TransportUnavailable
+from gramian.errors import ContentMissing, TransportFull, TransportUnavailable
 from gramian.node import Node
 from gramian.settings import Settings
 from gramian.usecases import records, upkeep
-from gramian.usecases.federation import invite, lease, members, membership, publish, pulse
+from gramian.usecases.federation import found, invite, lease, members, membership, publication, pulse
 from gramian.usecases.projects import lifecycle
 from gramian_local.node import opened
 
@@ -90,7 +90,7 @@ def test_pulse_that_outlives_its_lease_still_succeeds(federate, monkeypatch) -> 
     federation = started(federate)
     here = federation.admin
     here.client.learn("study", NAMES, "C" * 6, rows(9))
-    decide, nested = pulse.publish.decide, []
+    decide, nested = pulse.deciding.decide, []
 
     def decide_twice(node, member, link, found):
         result = decide(node, member, link, found)
@@ -101,7 +101,7 @@ def test_pulse_that_outlives_its_lease_still_succeeds(federate, monkeypatch) -> 
             pulse.run(node, here.name, "study")
         return result
 
-    monkeypatch.setattr(pulse.publish, "decide", decide_twice)
+    monkeypatch.setattr(pulse.deciding, "decide", decide_twice)
     pulse.run(here.node, here.name, "study")
     monkeypatch.undo()
     federation.sync()
@@ -213,16 +213,49 @@ def test_lost_bytes_of_a_publication_are_fetched_back(federate) -> None:
     federation = started(federate)
     here = federation.admin
     project = project_of(here)
-    before = publish.current(here.node, membership.of(here.node, project)).record
+    before = publication.current(here.node, membership.of(here.node, project)).record
     here.node.blobs.delete(project.uid, before.stored)
-    publish.mark_lost(here.node, membership.of(here.node, project))
+    publication.mark_lost(here.node, membership.of(here.node, project))
     here.client.learn("study", NAMES, "C" * 6, rows(9, 2))
     here.client.sync("study")
-    after = publish.current(here.node, membership.of(here.node, project)).record
+    after = publication.current(here.node, membership.of(here.node, project)).record
     assert (after.stored, after.epoch) == (before.stored, before.epoch)
     assert here.node.blobs.get(project.uid, after.stored)
     federation.sync()
     federation.assert_converged(120)
+
+
+def test_node_whose_published_bytes_are_lost_can_leave(federate) -> None:
+    """Its goodbye needs none of them."""
+    federation = started(federate, 3)
+    leaver = federation.sites.pop()
+    publication.mark_lost(leaver.node, membership.of(leaver.node, project_of(leaver)))
+    leaver.client.leave("study")
+    federation.sync()
+    federation.assert_converged(120)
+    assert federation.admin.client.error_log("study") == []
+
+
+def test_founding_that_could_not_be_undone_is_undone_later(site, nats_server, monkeypatch) -> None:
+    """The transport fails in the middle, and again at the undoing; the sweep of the same process tries again."""
+    here = site("a")
+
+    def fail(*_args, **_keywords):
+        raise TransportUnavailable("no answer")
+
+    options = {"nats_hosts": nats_server.url, "nats_stream_max_memory": 2**24}
+    with closing(here.node.transport.open({key: str(value) for key, value in options.items()})) as link:
+        monkeypatch.setattr(type(link), "put_roster", fail)
+        monkeypatch.setattr(type(link), "destroy", fail)
+        with pytest.raises(BadRequest, match="no answer"):
+            here.client.create_federation("p", fed_name="f", sync_sched="m1", **options)
+        monkeypatch.undo()
+        (fed_id,) = [key for key, _ in here.node.state.query(found.FOUNDINGS)]
+        assert link.cut(fed_id, []).roster is None
+        found.sweep(here.node)
+        with pytest.raises(ContentMissing):
+            link.cut(fed_id, [])
+    assert here.node.state.query(found.FOUNDINGS) == []
 
 
 def copy_of(home: Path, target: Path) -> Path:

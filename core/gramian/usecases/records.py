@@ -116,8 +116,8 @@ class Federation(msgspec.Struct, frozen=True):
 
 
 class Founding(msgspec.Struct, frozen=True):
-    """A federation whose place in the transport is being made by the process `instance`. `secrets`: Secrets with all
-    options of the transport, sealed."""
+    """A federation whose place in the transport is being made by the process `instance`, empty if that gave up.
+    `secrets`: Secrets with all options of the transport, sealed."""
 
     secrets: str
     instance: str
@@ -245,30 +245,32 @@ def listed(state: StateStore, partition: str, prefix: str, kind: type[R]) -> dic
 
 def revise(state: StateStore, partition: str, key: str, kind: type[R], change: Callable[[R], R]) -> R | None:
     """As `update`, for a record that exists; None, and nothing is written, if it does not."""
-    for _ in range(UPDATE_ATTEMPTS):
-        stored = load(state, partition, key, kind)
-        if stored is None:
-            return None
-        record = change(stored.record)
-        if record == stored.record:
-            return record
-        try:
-            state.write(put(partition, key, record, stored.version))
-        except ConditionFailed:
-            continue
-        return record
-    raise Unavailable("too many writers at once; try again")
+    return _changed(state, partition, key, kind, None, change)
 
 
 def update(state: StateStore, partition: str, key: str, default: R, change: Callable[[R], R]) -> R:
     """Read, change, write if nobody else wrote; again until it holds. Raises Unavailable if that never happens."""
+    record = _changed(state, partition, key, type(default), default, change)
+    assert record is not None, "there is a default"
+    return record
+
+
+def _changed(
+    state: StateStore, partition: str, key: str, kind: type[R], default: R | None, change: Callable[[R], R]
+) -> R | None:
     for _ in range(UPDATE_ATTEMPTS):
-        stored = load_or(state, partition, key, default)
-        record = change(stored.record)
-        if record == stored.record and stored.version != ABSENT:
+        stored = load(state, partition, key, kind)
+        if stored is not None:
+            before = stored
+        elif default is not None:
+            before = Stored(default, ABSENT)
+        else:
+            return None
+        record = change(before.record)
+        if before is stored and record == stored.record:
             return record
         try:
-            state.write(put(partition, key, record, stored.version))
+            state.write(put(partition, key, record, before.version))
         except ConditionFailed:
             continue
         return record

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from contextlib import closing, suppress
 from secrets import token_bytes
 
+import msgspec
+
 from gramian.domain import crypto
 from gramian.domain.names import check_id
 from gramian.domain.protocol import generations, keys, roster
@@ -46,13 +48,13 @@ def create(node: Node, cid: str, pid: str, values: Mapping[str, object], *, pers
             writes = [*membership.first_writes(uid, record, message), Delete(FOUNDINGS, first.fed_id)]
             lifecycle.add(node, cid, pid, persist=persist, federated=True, uid=uid, extra=writes)
         except BaseException:
-            with suppress(TransportError):  # what refused to make it may refuse to remove it; the sweep tries again
-                _undo(node, link, first.fed_id)
+            _undo_or_leave(node, link, first.fed_id)
             raise
 
 
 def sweep(node: Node) -> None:
-    """Undo foundings whose process died: the transport reserves room for them. If it cannot be reached, next time."""
+    """Undo foundings that failed or whose process died: the transport reserves room for them. If it cannot be reached,
+    next time."""
     for fed_id, stored in records.listed(node.state, FOUNDINGS, "", records.Founding).items():
         if not node.instance_alive(stored.record.instance):
             secrets = membership.open_secrets(node, fed_id, stored.record.secrets)
@@ -63,6 +65,16 @@ def sweep(node: Node) -> None:
 def _note(node: Node, fed_id: str, wishes: requests.Wishes) -> None:
     sealed = membership.seal_secrets(node, fed_id, records.Secrets(wishes.transport))
     node.state.write(records.put(FOUNDINGS, fed_id, records.Founding(sealed, node.instance), ABSENT))
+
+
+def _undo_or_leave(node: Node, link: Link, fed_id: str) -> None:
+    """What refused to make it may refuse to remove it: then the sweep tries again."""
+    try:
+        _undo(node, link, fed_id)
+    except TransportError:
+        records.revise(
+            node.state, FOUNDINGS, fed_id, records.Founding, lambda noted: msgspec.structs.replace(noted, instance="")
+        )
 
 
 def _undo(node: Node, link: Link, fed_id: str) -> None:

@@ -17,7 +17,7 @@ from gramian.faults import step
 from gramian.node import Node
 from gramian.ports import ABSENT, Delete
 from gramian.usecases import records
-from gramian.usecases.federation import accept, journal, publish
+from gramian.usecases.federation import accept, journal, publication
 from gramian.usecases.federation.membership import Member
 from gramian.usecases.records import FEDERATED
 
@@ -97,7 +97,7 @@ def _loaded(
             journal.error(node, member.project, f"a stored snapshot is lost and is fetched again: {error}", id_)
             accept.mark_lost(node, member, id_)
             if id_ == member.peer_id:
-                publish.mark_lost(node, member)
+                publication.mark_lost(node, member)
             lost.add(id_)
     return snapshots, lost
 

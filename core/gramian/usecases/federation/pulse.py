@@ -22,10 +22,20 @@ from gramian.errors import (
 from gramian.node import Node
 from gramian.ports import Link, Traffic
 from gramian.usecases import records
-from gramian.usecases.federation import accept, control, journal, lease, membership, merging, publish
+from gramian.usecases.federation import (
+    accept,
+    control,
+    deciding,
+    journal,
+    lease,
+    membership,
+    merging,
+    publication,
+    publish,
+)
 from gramian.usecases.federation.membership import Member
 from gramian.usecases.federation.view import View, look
-from gramian.usecases.projects import blobs
+from gramian.usecases.projects import blobs, ledger
 from gramian.usecases.projects.lifecycle import Project, unless_deleted
 
 PASS_ATTEMPTS = 4
@@ -40,9 +50,9 @@ def run(node: Node, cid: str, pid: str, *, nudge_others: bool = False) -> None:
             lease.held(node, project) as holding,
             closing(node.transport.open(membership.of(node, project).transport_options())) as link,
         ):
-            before = publish.epoch_of(node, project)
+            before = publication.epoch_of(node, project)
             _pass_undisturbed(node, project, link, holding)
-            has_news = publish.epoch_of(node, project) != before
+            has_news = publication.epoch_of(node, project) != before
             if nudge_others or (has_news and membership.of(node, project).record.push):
                 _nudge(node, project, link, asks=nudge_others)
     except GramianError as error:
@@ -67,7 +77,7 @@ def _pass_undisturbed(node: Node, project: Project, link: Link, holding: lease.L
 def _nudge(node: Node, project: Project, link: Link, *, asks: bool) -> None:
     member = membership.of(node, project)
     try:
-        epoch = publish.epoch_of(node, project)
+        epoch = publication.epoch_of(node, project)
         sent = nudge.Nudge(member.fed_id, member.peer_id, int(node.clock()), epoch, asks)
         link.nudge(member.fed_id, nudge.pack(sent, member.own.signing))
     except TransportError as error:
@@ -93,35 +103,46 @@ def _pass(node: Node, member: Member, link: Link, keep_lease: Callable[[], None]
     membership.require_part(member)
     started, before = time.monotonic(), link.traffic()
     view = look(node, member, link)
-    listed = view.member.roster.member(member.peer_id)
-    if listed is None or listed.state != "active":
-        control.stop_pulse(node, member.project.cid, member.project.pid)
-        raise Refused("this node is no longer an active member of the federation; its pulse is stopped")
+    _require_active(node, view.member)
     control.follow_schedule(node, view.member)
-    old = publish.current(node, member)
-    failure: GramianError | None = None
-    try:
-        member, publication = _publish(node, view, link)
-        if publication is not None:
-            accept.note_own(node, member, publication)
-    except (ConditionFailed, RevisionConflict):
-        raise
-    except (TransportError, StoreError, Unavailable) as error:
-        # What others have published counts all the same.
-        failure, member, publication = error, membership.of(node, member.project), None
+    old = publication.current(node, member)
+    member, shown, failure = _publish_if_possible(node, view, link)
     outcome = accept.take_in(node, member, link, view.cut, _schema(node, member), keep_lease)
     keep_lease()
     merged = merging.merge_all(node, member, _schema(node, member))
-    replaced = _replaced(old.record if old else None, publication)
+    replaced = _replaced(old.record if old else None, shown)
     blobs.discard(node, member.project, [*outcome.superseded, merged.superseded, *replaced])
-    published = publication is not None and (old is None or old.record.epoch != publication.epoch)
+    published = shown is not None and (old is None or old.record.epoch != shown.epoch)
     pulse = _counted(outcome, published, before, link.traffic(), time.monotonic() - started)
     if published or outcome.accepted or outcome.errors or merged.changed:
         journal.count(node, member.project, pulse)
     if published or outcome.accepted or merged.changed:
-        journal.sync(node, member.project, _summary(pulse, publication, merged))
+        journal.sync(node, member.project, _summary(pulse, shown, merged))
     if failure is not None:
         raise failure
+
+
+def _require_active(node: Node, member: Member) -> None:
+    """Raises Refused, and pulses no more, if the roster does not count this node."""
+    listed = member.roster.member(member.peer_id)
+    if listed is None or listed.state != "active":
+        control.stop_pulse(node, member.project.cid, member.project.pid)
+        raise Refused("this node is no longer an active member of the federation; its pulse is stopped")
+
+
+def _publish_if_possible(
+    node: Node, view: View, link: Link
+) -> tuple[Member, records.Publication | None, GramianError | None]:
+    """The member, what it shows to others, and what went wrong: what others have published counts all the same."""
+    try:
+        member, shown = _publish(node, view, link)
+        if shown is not None:
+            accept.note_own(node, member, shown)
+    except (ConditionFailed, RevisionConflict):
+        raise
+    except (TransportError, StoreError, Unavailable) as error:
+        return membership.of(node, view.member.project), None, error
+    return member, shown, None
 
 
 def _replaced(old: records.Publication | None, new: records.Publication | None) -> list[str]:
@@ -131,7 +152,7 @@ def _replaced(old: records.Publication | None, new: records.Publication | None) 
 
 def _publish(node: Node, view: View, link: Link) -> tuple[Member, records.Publication | None]:
     member, entry = view.member, view.cut.heads.get(view.member.peer_id)
-    member, stored = publish.decide(node, member, link, publish.own_head(member, entry))
+    member, stored = deciding.decide(node, member, link, publication.own_head(member, entry))
     # If the admin just pinned the schema: others must find that before the first head that shows it.
     membership.carry(link, member, view.member.roster.v, view.revision)
     if stored is None:
@@ -158,7 +179,7 @@ def _counted(
 def _schema(node: Node, member: Member) -> Schema | None:
     """What members' attributes must be: what the admin pinned, before that this node's own, before that what the first
     accepted snapshot shows."""
-    pinned = member.pinned_schema() or publish.own_schema(node, member)
+    pinned = member.pinned_schema() or ledger.schema(node, member.project)
     if pinned is not None:
         return pinned
     known = accept.accepted(node, member)
@@ -166,10 +187,10 @@ def _schema(node: Node, member: Member) -> Schema | None:
     return None if first is None else merging.load(node, member, first).schema
 
 
-def _summary(pulse: journal.Stats, publication: records.Publication | None, merged: merging.Merged) -> str:
+def _summary(pulse: journal.Stats, shown: records.Publication | None, merged: merging.Merged) -> str:
     parts = []
-    if pulse.sent and publication is not None:
-        parts.append(f"published {publication.rows} rows as epoch {publication.epoch}")
+    if pulse.sent and shown is not None:
+        parts.append(f"published {shown.rows} rows as epoch {shown.epoch}")
     if pulse.received:
         parts.append(f"accepted {pulse.received} snapshot{'s' if pulse.received > 1 else ''}")
     if merged.changed and merged.federated is None:

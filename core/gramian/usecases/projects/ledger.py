@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from gramian.domain.statistics.schema import Schema
 from gramian.errors import Unavailable
 from gramian.node import Node
 from gramian.usecases import records
@@ -46,6 +47,12 @@ class LocalState:
 def attributes(node: Node, project: Project) -> records.Attributes:
     """The attributes in the order of their indexes."""
     return records.load_or(node.state, project.partition, ATTRIBUTES, records.Attributes()).record
+
+
+def schema(node: Node, project: Project) -> Schema | None:
+    """The schema of the node's own rows, None before it has any."""
+    known = attributes(node, project)
+    return Schema.of(zip(known.names, known.types, strict=True)) if known.names else None
 
 
 def extended(learned: records.Attributes, names: Sequence[str], types: str) -> records.Attributes:

@@ -30,10 +30,6 @@ _compacting: set[str] = set()
 """Projects, by uid, whose learns this process folds right now."""
 
 
-def schema_of(known: records.Attributes) -> Schema:
-    return Schema.of(zip(known.names, known.types, strict=True))
-
-
 def learn(node: Node, project: Project, frame: Frame, operation: str | None = None) -> None:
     """Add the frame's rows; with an `operation` id, a repetition adds nothing. Raises InvalidRequest."""
     batch, fingerprint = _accumulate(node, frame)

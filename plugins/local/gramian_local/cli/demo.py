@@ -6,7 +6,6 @@ Everything goes through the REST API, as any client would; the pooled rows are f
 from __future__ import annotations
 
 import json
-import re
 import secrets
 import sys
 import tempfile
@@ -208,10 +207,9 @@ def _solved(matrix: Any, right: Any) -> Any:
 
 
 def _largest_sync(nodes: Sequence[Organisation]) -> tuple[int, float]:
-    """(bytes, seconds) of the sync that moved most."""
-    lines = [line for node in nodes for line in node.client.sync_log(PROJECT)]
-    found = [match for line in lines if (match := re.search(r"(\d+) bytes sent, (\d+) received, (\d+) ms", line))]
-    return max(((int(match[1]) + int(match[2]), int(match[3]) / 1000) for match in found), default=(0, 0.0))
+    """(bytes, seconds) of the nodes' last sync that moved anything, of the node that moved most."""
+    stats = [node.client.sync_stats(PROJECT) for node in nodes]
+    return max((each["lastSyncBytes"], each["lastSyncSeconds"]) for each in stats)
 
 
 def _show(figures: Figures, *, as_json: bool) -> None:

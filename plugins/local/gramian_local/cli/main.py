@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,7 +14,9 @@ from gramian import __version__
 from gramian.errors import GramianError
 from gramian_local.cli.nats import nats
 
-F = TypeVar("F", bound=Callable[..., Any])
+if TYPE_CHECKING:
+    from gramian.settings import Settings
+
 home_option = click.option(
     "--home",
     type=click.Path(file_okay=False, path_type=Path),
@@ -125,7 +126,7 @@ def main() -> None:
         sys.exit(1)
 
 
-def _settings() -> Any:
+def _settings() -> Settings:
     from gramian.settings import Settings
 
     return Settings.from_env(os.environ)
