@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from gramian.domain import crypto
 from gramian.domain.canonical import canonical_json, join
 from gramian.domain.protocol import signed
-from gramian.domain.protocol.roster import Count, HexId, HexKey
+from gramian.domain.protocol.fields import Count, HexId, HexKey
 from gramian.domain.statistics.schema import Schema
 from gramian.errors import Refused
 

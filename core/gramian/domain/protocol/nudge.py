@@ -6,7 +6,8 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gramian.domain.protocol import signed
-from gramian.domain.protocol.roster import Count, HexId, Roster
+from gramian.domain.protocol.fields import Count, HexId
+from gramian.domain.protocol.roster import Roster
 from gramian.errors import Refused
 
 LABEL = "nudge"

@@ -10,8 +10,8 @@ import msgspec
 
 from gramian.domain import crypto
 from gramian.domain.canonical import canonical_json, join
+from gramian.domain.protocol.fields import Count, HexKey
 from gramian.domain.protocol.keys import PeerKeys
-from gramian.domain.protocol.roster import Count, HexKey
 from gramian.errors import BadSeal, Refused
 
 VERSION = 1

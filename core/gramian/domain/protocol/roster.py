@@ -1,4 +1,7 @@
-"""The roster: who belongs to a federation and what its policy is, signed by the admin (protocol.md)."""
+"""The roster: who belongs to a federation and what its policy is, signed by the admin (protocol.md).
+
+Of two genuine rosters the one of higher `rank` counts, everywhere and in whatever order they arrive.
+"""
 
 from __future__ import annotations
 
@@ -10,20 +13,18 @@ from msgspec.structs import replace
 
 from gramian.domain import crypto
 from gramian.domain.canonical import canonical_json, join
-from gramian.domain.protocol import keys, signed
+from gramian.domain.protocol import keys, recovery, signed
+from gramian.domain.protocol.fields import Count, HexId, HexKey, HexKeyOrNone
+from gramian.domain.protocol.recovery import Succession
 from gramian.domain.statistics.schema import Schema
 from gramian.errors import Refused
 
+Rank: TypeAlias = tuple[int, int, str, int, str]
 LABEL = "roster"
 MAX_BYTES = 350_000
 """What an item of the state store holds."""
 MAX_MEMBERS = 500
 
-# A bare `$` lets a line feed follow, and ids become subjects of the transport.
-HexId: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}(?!\n)$")]
-HexKey: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}(?!\n)$")]
-HexKeyOrNone: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{64})?(?!\n)$")]
-Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 MemberState: TypeAlias = Literal["active", "left", "evicted"]
 
 
@@ -56,7 +57,10 @@ class Policy(msgspec.Struct, frozen=True):
 
 class Roster(msgspec.Struct, frozen=True):
     """One version. `rings`: the generation key boxed to each active member; `chain[i]`: generation key i sealed
-    under the key of generation i + 1, so that older snapshots stay readable while the roster stays small."""
+    under the key of generation i + 1, so that older snapshots stay readable while the roster stays small.
+
+    `recovery_ed`: the offline key whose `successions` make other members the admin, `recovery_nonce` what the salt was
+    made with then. `founder_ed`: the first admin's key, once `admin_ed` is another's."""
 
     fed_id: HexId
     salt: HexKey
@@ -71,6 +75,13 @@ class Roster(msgspec.Struct, frozen=True):
     rings: dict[str, str]
     chain: list[str] = []
     recovery_ed: HexKey | None = None
+    recovery_nonce: HexKey | None = None
+    founder_ed: HexKey | None = None
+    successions: Annotated[list[Succession], msgspec.Meta(max_length=recovery.MAX_SUCCESSIONS)] = []
+
+    @property
+    def first_admin_ed(self) -> str:
+        return self.founder_ed or self.admin_ed
 
     def member(self, peer_id: str) -> Member | None:
         return next((member for member in self.members if member.id == peer_id), None)
@@ -84,12 +95,16 @@ def pack(roster: Roster, key: Ed25519PrivateKey) -> bytes:
 
 
 def open_roster(message: bytes, fed_id: str) -> Roster:
-    """Verify and decode. `fed_id` commits to the admin's key, so nothing else needs to be trusted. Raises Refused."""
+    """Verify and decode. `fed_id` commits to the founder's and the recovery key, so nothing else needs to be trusted.
+
+    Raises Refused.
+    """
     roster = signed.parse(message, Roster, LABEL, max_bytes=MAX_BYTES)
-    admin_ed = bytes.fromhex(roster.admin_ed)
-    if roster.fed_id != fed_id or keys.fed_id(admin_ed, bytes.fromhex(roster.salt)) != fed_id:
+    salt = bytes.fromhex(roster.salt)
+    if roster.fed_id != fed_id or keys.fed_id(bytes.fromhex(roster.first_admin_ed), salt) != fed_id:
         raise Refused("the roster is another federation's")
-    signed.check(message, admin_ed, LABEL)
+    _check_admin(roster, salt)
+    signed.check(message, bytes.fromhex(roster.admin_ed), LABEL)
     ids = [member.id for member in roster.members]
     if len(set(ids)) != len(ids):
         raise Refused("the roster lists a member twice")
@@ -97,6 +112,41 @@ def open_roster(message: bytes, fed_id: str) -> Roster:
         if keys.peer_id(bytes.fromhex(member.ed), bytes.fromhex(member.x)) != member.id:
             raise Refused("the roster lists a member whose id does not match its keys")
     return roster
+
+
+def _check_admin(roster: Roster, salt: bytes) -> None:
+    """Raises Refused unless the admin is the founder or whom the recovery key named last."""
+    if roster.recovery_ed is not None:
+        nonce = bytes.fromhex(roster.recovery_nonce or "")
+        if recovery.salt(nonce, bytes.fromhex(roster.recovery_ed)) != salt:
+            raise Refused("the roster's recovery key is not the one that the federation was founded with")
+        recovery.check(roster.successions, roster.fed_id, bytes.fromhex(roster.recovery_ed))
+    elif roster.successions:
+        raise Refused("the roster has successions, the federation no recovery key")
+    if roster.successions:
+        last = roster.successions[-1]
+        is_genuine = (roster.admin_ed, roster.admin_x) == (last.admin_ed, last.admin_x)
+    else:
+        is_genuine = roster.admin_ed == roster.first_admin_ed
+    if not is_genuine:
+        raise Refused("the roster's admin is neither the founder nor whom the recovery key named")
+
+
+def rank(roster: Roster, message: bytes) -> Rank:
+    """What of two genuine rosters decides which one counts; equal for equal bytes only.
+
+    First how often the recovery key was used: a founder who comes back can sign what it likes. Then, if it was used
+    twice out of each other's sight, the later time, and some order that all agree on. Then the version. Then, should an
+    admin have signed two of one version (its store was an old backup), some order again.
+    """
+    last = roster.successions[-1] if roster.successions else None
+    return (
+        len(roster.successions),
+        last.ts if last else 0,
+        last.admin_ed if last else "",
+        roster.v,
+        crypto.sha256(message),
+    )
 
 
 def successor(roster: Roster, message: bytes, *, ts: int, **changes: object) -> Roster:
