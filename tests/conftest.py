@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -15,3 +26,93 @@ def nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator:
     nats_server = pytest.importorskip("gramian_local.nats_server")
     with nats_server.NatsServer.start(tmp_path_factory.mktemp("nats")) as server:
         yield server
+
+
+ROOT = Path(__file__).parents[1]
+EMULATOR_START_S = 60.0
+
+
+@dataclass(frozen=True)
+class Emulator:
+    """A running AWS emulator. `directory`: everything it writes, with the output of Batch jobs in `jobs/`."""
+
+    url: str
+    directory: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Variables that lead boto3 and the tools of AWS there, as the account's root, and nowhere else."""
+        return {
+            "AWS_ENDPOINT_URL": self.url,
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_REGION": "us-east-1",
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "AWS_CONFIG_FILE": os.devnull,
+            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        }
+
+
+@pytest.fixture(scope="session")
+def emulator() -> Iterator[Emulator]:
+    """AWS on a loopback port: one for each test process that asks for it, up in a second (tests/aws/emulator.py)."""
+    if not (ROOT / ".venv-aws" / "bin" / "python").exists():
+        pytest.skip("no AWS emulator here: run `make .venv-aws/.ready`")
+    with (
+        tempfile.TemporaryDirectory(prefix="gramian-aws-", ignore_cleanup_errors=True) as name,
+        running_emulator(Path(name)) as port,
+    ):
+        yield Emulator(f"http://127.0.0.1:{port}", Path(name))
+
+
+@contextmanager
+def running_emulator(directory: Path) -> Iterator[int]:
+    """Yields the port. Functions and jobs run with this installation's programs, and with none of its environment."""
+    port = free_port()
+    command = [ROOT / ".venv-aws" / "bin" / "python", ROOT / "tests" / "aws" / "emulator.py"]
+    arguments = ["--port", str(port), "--directory", directory, "--with-parent", str(os.getpid())]
+    programs = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    with (directory / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [*command, *arguments],
+            env={"PATH": programs, "HOME": str(directory)},
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    try:
+        wait_until_up(process, port, directory / "log")
+        yield port
+    finally:
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(5)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def wait_until_up(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    deadline = time.monotonic() + EMULATOR_START_S
+    while not answers(port):
+        assert process.poll() is None, f"the AWS emulator ended: {log.read_text()[-2000:]}"
+        assert time.monotonic() < deadline, f"the AWS emulator does not answer: {log.read_text()[-2000:]}"
+        time.sleep(0.05)
+
+
+def answers(port: int) -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request("GET", "/_ministack/health")
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
