@@ -1,55 +1,76 @@
 """Every hook of Gramian. A plugin is a module with `@hookimpl` functions, published as an entry point.
 
 Entry-point group `gramian`, name `<kind>.<name>`: only the entry points that the settings select are imported, so a
-plugin costs nothing until it is used. Each hook below opens one kind; it is called once per process, in the order
-state, tokens, blobs, scheduler, jobs, and for transport and compute when first used. The selected plugin must return
-an object; returning None means that the module does not serve the kind it was published for and is an error.
+plugin costs nothing until it is used. The module says `gramian_api = "1"`: the version of these hooks and of
+`gramian.ports` that it was written for.
+
+Each hook below but the first opens one kind; it is called once per process, in the order state, tokens, blobs,
+scheduler, jobs, and for transport and compute when first used. Only the selected plugin of a kind is asked, so none
+competes with it; returning None means that the module does not serve the kind it was published for, and is an error.
+An implementation may leave out arguments that it does not need.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import pluggy
 
+from gramian.options import Option, Options
+
 if TYPE_CHECKING:
     from gramian.ports import BlobStore, Compute, JobRunner, Scheduler, StateStore, TokenStore, Transport
     from gramian.settings import Settings
+
+__all__ = ["API", "Option", "Options", "hookimpl", "hookspec"]
+
+API = "1"
+"""Grows when a plugin that worked would work no more; modules name it as `gramian_api`."""
 
 hookspec = pluggy.HookspecMarker("gramian")
 hookimpl = pluggy.HookimplMarker("gramian")
 
 
 @hookspec(firstresult=True)
-def gramian_transport(settings: Settings) -> Transport | None:
+def gramian_options(kind: str, name: str) -> Sequence[Option] | None:
+    """Declare the options of the plugin `<kind>.<name>`: before it is asked for its object, and when it is shown.
+
+    Their values come from `GRAMIAN_<NAME>_<OPTION>` (two kinds of one name share those that both declare) and reach
+    the hooks below as `options`. A plugin without options leaves this hook out. Must not do any work.
+    """
+
+
+@hookspec(firstresult=True)
+def gramian_transport(settings: Settings, options: Options) -> Transport | None:
     """Make the transport of kind `transport`. Connect later, in `open`: this must be cheap. Raises PluginError."""
 
 
 @hookspec(firstresult=True)
-def gramian_compute(settings: Settings) -> Compute | None:
+def gramian_compute(settings: Settings, options: Options) -> Compute | None:
     """Make the backend that turns rows into moments. Raises PluginError if its hardware or library is absent."""
 
 
 @hookspec(firstresult=True)
-def gramian_state_store(settings: Settings) -> StateStore | None:
+def gramian_state_store(settings: Settings, options: Options) -> StateStore | None:
     """Open the state store. Raises StoreError if it cannot be opened."""
 
 
 @hookspec(firstresult=True)
-def gramian_token_store(settings: Settings) -> TokenStore | None:
+def gramian_token_store(settings: Settings, options: Options) -> TokenStore | None:
     """Open the token store. Raises StoreError if it cannot be opened."""
 
 
 @hookspec(firstresult=True)
-def gramian_blob_store(settings: Settings) -> BlobStore | None:
+def gramian_blob_store(settings: Settings, options: Options) -> BlobStore | None:
     """Open the blob store. Raises StoreError if it cannot be opened."""
 
 
 @hookspec(firstresult=True)
-def gramian_scheduler(settings: Settings, state: StateStore) -> Scheduler | None:
+def gramian_scheduler(settings: Settings, options: Options, state: StateStore) -> Scheduler | None:
     """Make the scheduler of pulses; `state` is the node's state store, for those that keep entries there."""
 
 
 @hookspec(firstresult=True)
-def gramian_job_runner(settings: Settings) -> JobRunner | None:
+def gramian_job_runner(settings: Settings, options: Options) -> JobRunner | None:
     """Make the runner of background jobs."""

@@ -6,10 +6,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from gramian import plugins
 from gramian.domain import crypto
 from gramian.domain.canonical import join
+from gramian.errors import PluginError
 from gramian.ports import BlobStore, Compute, JobRunner, Scheduler, StateStore, TokenStore, Transport
 from gramian.settings import Settings
 
@@ -48,25 +50,41 @@ class Node:
     instance_alive: Callable[[str], bool] = lambda _instance: True
     clock: Callable[[], float] = time.time
     sleep: Callable[[float], None] = time.sleep
-    _made: dict[str, object] = field(default_factory=dict)
+    _made: dict[str, Any] = field(default_factory=dict)
 
-    @property
-    def transport(self) -> Transport:
-        return self._make("transport", self.settings.transport)  # type: ignore[return-value]
+    def transport(self, name: str) -> Transport:
+        """One of the enabled transports. Raises PluginError for any other."""
+        if name not in self.settings.transports:
+            raise PluginError(
+                f"the transport '{name}' is not enabled on this node; enabled: {', '.join(self.settings.transports)} "
+                "(GRAMIAN_TRANSPORT)"
+            )
+        made: Transport = self._make("transport", name)
+        return made
 
     @property
     def compute(self) -> Compute:
-        return self._make("compute", self.settings.compute)  # type: ignore[return-value]
+        made: Compute = self._make("compute", self.settings.compute)
+        return made
 
-    def _make(self, kind: str, name: str) -> object:
+    @property
+    def gpu_jobs(self) -> JobRunner:
+        """The runner of jobs that want a GPU. Raises PluginError if this node has none."""
+        if not self.settings.gpu_jobs:
+            raise PluginError("this node has no runner for GPU jobs; set GRAMIAN_GPU_JOBS to one")
+        return self._make("jobs", self.settings.gpu_jobs)  # type: ignore[no-any-return]
+
+    def _make(self, kind: str, name: str) -> Any:
         """Made when first used: most requests need neither a transport nor numpy."""
-        if kind not in self._made:
-            self._made[kind] = plugins.make(kind, name, self.settings)
-        return self._made[kind]
+        full_name = f"{kind}.{name}"
+        made = self._made.get(full_name)
+        # Of two threads that come first the same object serves both: what it holds must not be there twice.
+        return made if made is not None else self._made.setdefault(full_name, plugins.make(kind, name, self.settings))
 
     def close(self) -> None:
         self.jobs.close()
-        if "transport" in self._made:
-            self.transport.close()
+        for full_name, made in list(self._made.items()):
+            if full_name.startswith(("transport.", "jobs.")):
+                made.close()
         for store in (self.state, self.tokens, self.blobs):
             store.close()

@@ -3,31 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from gramian.errors import PluginError
 
 BODY_LIMIT_BYTES = 64 * 1024 * 1024
+DEFAULT_TRANSPORTS = ("nats", "s3")
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
     """`home`: where the local plugins keep everything. The plugin names select entry points `<kind>.<name>`.
 
-    `require_v2` refuses the wire contract's old ciphers.
+    `gpu_jobs`: the job runner of federations with `fed_local_type=gpu`, empty where there is none.
+    `transports`: those that federations may use; the first is meant where a federation's map does not tell.
+    `require_v2` refuses the wire contract's old ciphers. `environment`: where plugins' options are looked up.
     """
 
     home: Path | None = None
-    transport: str = "nats"
+    transports: tuple[str, ...] = DEFAULT_TRANSPORTS
     compute: str = "numpy"
     state: str = "sqlite"
     tokens: str = "sqlite"
     blobs: str = "files"
     scheduler: str = "local"
     jobs: str = "threads"
+    gpu_jobs: str = ""
     body_limit_bytes: int = BODY_LIMIT_BYTES
     require_v2: bool = False
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @classmethod
     def from_env(cls, env: Mapping[str, str], home: Path | None = None) -> Settings:
@@ -35,16 +40,23 @@ class Settings:
         configured = env.get("GRAMIAN_HOME")
         return cls(
             home=home or (Path(configured) if configured else None),
-            transport=env.get("GRAMIAN_TRANSPORT", "nats"),
+            transports=_names(env.get("GRAMIAN_TRANSPORT", "")) or DEFAULT_TRANSPORTS,
             compute=env.get("GRAMIAN_COMPUTE", "numpy"),
             state=env.get("GRAMIAN_STATE", "sqlite"),
             tokens=env.get("GRAMIAN_TOKENS", "sqlite"),
             blobs=env.get("GRAMIAN_BLOBS", "files"),
             scheduler=env.get("GRAMIAN_SCHEDULER", "local"),
             jobs=env.get("GRAMIAN_JOBS", "threads"),
+            gpu_jobs=env.get("GRAMIAN_GPU_JOBS", ""),
             body_limit_bytes=_positive(env, "GRAMIAN_BODY_LIMIT_BYTES", BODY_LIMIT_BYTES),
             require_v2=env.get("GRAMIAN_REQUIRE_V2", "") in ("1", "true"),
+            environment={name: value for name, value in env.items() if name.startswith("GRAMIAN_")},
         )
+
+
+def _names(text: str) -> tuple[str, ...]:
+    """Names separated by commas, each once."""
+    return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
 
 
 def _positive(env: Mapping[str, str], name: str, default: int) -> int:

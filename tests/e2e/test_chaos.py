@@ -124,7 +124,7 @@ class Process:
             jobs=Inline(),
             clock=site.now,
             sleep=lambda _seconds: None,
-            _made={"transport": MortalTransport(node.transport, self)},
+            _made={"transport.nats": MortalTransport(node.transport("nats"), self)},
         )
 
     def expect(self, *events: tuple[int, Callable[[], None]]) -> None:

@@ -117,7 +117,7 @@ def test_leave_that_is_cut_short_can_be_repeated(federate, monkeypatch) -> None:
     def fail(*_args, **_keywords):
         raise TransportUnavailable("no answer")
 
-    link_type = type(leaver.node.transport.open(membership.of(leaver.node, project_of(leaver)).transport_options()))
+    link_type = type(membership.connect(leaver.node, membership.of(leaver.node, project_of(leaver))))
     monkeypatch.setattr(link_type, "put_head", fail)
     with pytest.raises(BadRequest, match="no answer"):
         leaver.client.leave("study")
@@ -198,7 +198,7 @@ def test_node_that_cannot_publish_still_takes_in_what_others_publish(federate, m
     def fail(*_args, **_keywords):
         raise TransportFull("no room")
 
-    link_type = type(here.node.transport.open(membership.of(here.node, project_of(here)).transport_options()))
+    link_type = type(membership.connect(here.node, membership.of(here.node, project_of(here))))
     monkeypatch.setattr(link_type, "put_blob", fail)
     with pytest.raises(BadRequest, match="no room"):
         here.client.sync("study")
@@ -244,7 +244,7 @@ def test_founding_that_could_not_be_undone_is_undone_later(site, nats_server, mo
         raise TransportUnavailable("no answer")
 
     options = {"nats_hosts": nats_server.url, "nats_stream_max_memory": 2**24}
-    with closing(here.node.transport.open({key: str(value) for key, value in options.items()})) as link:
+    with closing(here.node.transport("nats").open({key: str(value) for key, value in options.items()})) as link:
         monkeypatch.setattr(type(link), "put_roster", fail)
         monkeypatch.setattr(type(link), "destroy", fail)
         with pytest.raises(BadRequest, match="no answer"):

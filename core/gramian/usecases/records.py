@@ -96,7 +96,7 @@ class Model(msgspec.Struct, frozen=True):
 class Federation(msgspec.Struct, frozen=True):
     """A node's membership. `secrets`: Secrets, sealed. `key_salt`: what its peer keys are derived with (hex).
 
-    `checkpoint`: epochs below which no head is accepted. `transport`: options that are not secret.
+    `checkpoint`: epochs below which no head is accepted. `options`: those of `transport` that are not secret.
     `schedule`: the one that the scheduler was told, empty while not pulsing. `left`: it takes no part any more.
     `push`: it tells others at once what it published, and listens to them."""
 
@@ -106,13 +106,14 @@ class Federation(msgspec.Struct, frozen=True):
     peer_id: str
     key_salt: str
     local_type: str
-    transport: dict[str, str]
+    options: dict[str, str]
     secrets: str
     checkpoint: dict[str, int] = {}
     pulsing: bool = False
     schedule: str = ""
     left: bool = False
     push: bool = True
+    transport: str = "nats"
 
 
 class Founding(msgspec.Struct, frozen=True):
@@ -121,12 +122,13 @@ class Founding(msgspec.Struct, frozen=True):
 
     secrets: str
     instance: str
+    transport: str = "nats"
 
 
 class Secrets(msgspec.Struct, frozen=True):
-    """`transport`: the credentials among the transport's options."""
+    """`options`: the credentials among the transport's options."""
 
-    transport: dict[str, str] = {}
+    options: dict[str, str] = {}
 
 
 class InvitationRecord(msgspec.Struct, frozen=True):

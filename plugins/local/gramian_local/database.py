@@ -21,6 +21,7 @@ from gramian_local.writers import PendingWrite, queue_of
 T = TypeVar("T")
 
 BUSY_TIMEOUT_S: Final = 10.0
+"""How long to wait for other processes, unless told otherwise."""
 _MAX_IDLE: Final = 16
 _SWEEP_EVERY: Final = 64
 _SWEEP_ROWS: Final = 200
@@ -49,7 +50,7 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
 
 _DAMAGED = "it is damaged: stop Gramian, keep a copy of the file, and restore a backup (or `sqlite3 FILE .recover`)"
 _NOT_WRITABLE = "it cannot be written: check the owner and permissions of the home, and whether the disk is read-only"
-_HELD = f"another process held it for more than {BUSY_TIMEOUT_S:.0f} s: try again, or find and end that process"
+_HELD = "another process held it for too long: try again, or find and end that process"
 _REMEDIES: Final = {
     sqlite3.SQLITE_FULL: "the disk is full: free some space, then try again",
     sqlite3.SQLITE_IOERR: "the disk refused to read or write: check free space, file size limits and the disk's health",
@@ -72,9 +73,10 @@ class Database:
     behind. Not to be carried across a fork.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, busy_timeout_s: float = BUSY_TIMEOUT_S) -> None:
         """Open or create the file. Raises StoreError if it is unusable or of a newer version."""
         self._path = path
+        self._busy_timeout_s = busy_timeout_s
         self._idle: list[sqlite3.Connection] = []
         self._lock = threading.Lock()
         self._closed = False
@@ -189,7 +191,9 @@ class Database:
         connection.close()
 
     def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self._path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+        connection = sqlite3.connect(
+            self._path, timeout=self._busy_timeout_s, isolation_level=None, check_same_thread=False
+        )
         try:
             connection.execute("PRAGMA synchronous = FULL")
         except BaseException:
@@ -199,7 +203,7 @@ class Database:
 
     def _use_wal(self, connection: sqlite3.Connection) -> None:
         """Switch the file to WAL once. SQLite answers `busy` here without waiting when processes race."""
-        deadline = time.monotonic() + BUSY_TIMEOUT_S
+        deadline = time.monotonic() + self._busy_timeout_s
         while True:
             try:
                 (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()

@@ -70,7 +70,7 @@ class Resident:
     def _open(self, project: lifecycle.Project, ear: _Ear) -> None:
         try:
             member = membership.of(self._node, project)
-            link = self._node.transport.open(member.transport_options())
+            link = membership.connect(self._node, member)
             try:
                 link.listen(member.fed_id, self._hearer(project))
             except BaseException:

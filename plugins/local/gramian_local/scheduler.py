@@ -19,7 +19,7 @@ _logger = logging.getLogger(__name__)
 
 PARTITION: Final = "pulses"
 MAX_PULSES: Final = 4
-"""Most pulses at once in this process."""
+"""Most pulses at once in this process, unless told otherwise."""
 FIRST_RETRY_S: Final = 30.0
 LAST_RETRY_S: Final = 900.0
 
@@ -63,13 +63,15 @@ class LocalScheduler(Scheduler):
         *,
         poll_s: float = 2.0,
         grace_s: float = 10.0,
+        max_pulses: int = MAX_PULSES,
     ) -> None:
         """`clock` gives unix seconds; `poll_s`: how soon entries of other processes are seen; `grace_s`: how
-        long stopping waits for running pulses."""
+        long stopping waits for running pulses; `max_pulses`: most at once in this process."""
         self._state = state
         self._clock = clock
         self._poll_s = poll_s
         self._grace_s = grace_s
+        self._max_pulses = max_pulses
         self._changed = threading.Condition()
         self._woken = False
         self._running: set[str] = set()
@@ -215,7 +217,7 @@ class LocalScheduler(Scheduler):
 
     def _reserve(self, key: str) -> bool:
         with self._changed:
-            if key in self._running or len(self._running) >= MAX_PULSES:
+            if key in self._running or len(self._running) >= self._max_pulses:
                 return False
             self._running.add(key)
             return True

@@ -11,7 +11,7 @@ from typing import Final
 
 from gramian.errors import ConditionFailed
 from gramian.ports import ABSENT, ANY, MAX_VALUE_BYTES, MAX_WRITES, Check, Delete, Item, Put, StateStore, Write
-from gramian_local.database import Broom, Database
+from gramian_local.database import BUSY_TIMEOUT_S, Broom, Database
 
 # DynamoDB's limits: what would fail there fails here.
 _MAX_PARTITION_BYTES: Final = 2048
@@ -30,9 +30,11 @@ _SWEEP = """DELETE FROM items WHERE (partition, key) IN
 class SqliteStateStore(StateStore):
     """`gramian.ports.StateStore` in a SQLite file that threads and processes of one machine share."""
 
-    def __init__(self, path: Path | str, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, path: Path | str, *, clock: Callable[[], float] = time.time, busy_timeout_s: float = BUSY_TIMEOUT_S
+    ) -> None:
         """Open or create the file. `clock` gives unix seconds. Raises StoreError."""
-        self._database = Database(Path(path))
+        self._database = Database(Path(path), busy_timeout_s)
         self._clock = clock
         self._broom = Broom(_SWEEP)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from gramian.ports import MAX_VALUE_BYTES, TokenStore
-from gramian_local.database import Broom, Database
+from gramian_local.database import BUSY_TIMEOUT_S, Broom, Database
 
 # The expiry stands in the condition: a claim is free again the moment it expires, swept away or not.
 _CLAIM: Final = """INSERT INTO tokens (key, value, expires_at) VALUES (?, ?, ?)
@@ -22,9 +22,9 @@ _SWEEP: Final = "DELETE FROM tokens WHERE key IN (SELECT key FROM tokens WHERE e
 class SqliteTokenStore(TokenStore):
     """`gramian.ports.TokenStore` in a SQLite file, which may be the state store's."""
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(self, path: Path | str, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> None:
         """Open or create the file. Raises StoreError."""
-        self._database = Database(Path(path))
+        self._database = Database(Path(path), busy_timeout_s)
         self._broom = Broom(_SWEEP)
 
     def claim(self, key: str, value: bytes, *, now: float, expires_at: float) -> bytes | None:

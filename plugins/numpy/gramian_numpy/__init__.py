@@ -5,6 +5,8 @@ from __future__ import annotations
 from gramian.hookspecs import hookimpl
 from gramian.ports import Compute
 
+gramian_api = "1"
+
 
 @hookimpl
 def gramian_compute() -> Compute:

@@ -140,10 +140,10 @@ def test_damaged_file_says_so(database_path, offset):
         store.get("p", "key")
 
 
-def test_locked_file_says_so(database_path, monkeypatch):
+def test_locked_file_says_so(database_path):
     """Another process that holds the write lock for too long; readers are not in its way."""
-    monkeypatch.setattr(database_module, "BUSY_TIMEOUT_S", 0.05)
-    with closing(SqliteStateStore(database_path)) as store, closing(sqlite3.connect(database_path)) as holder:
+    store = SqliteStateStore(database_path, busy_timeout_s=0.05)
+    with closing(store), closing(sqlite3.connect(database_path)) as holder:
         holder.execute("BEGIN IMMEDIATE")
         assert store.get("p", "key") is None
         with pytest.raises(StoreError, match="another process held it"):

@@ -141,13 +141,13 @@ def test_federation_over_a_server_that_enforces_something(
 
 def assert_no_secret_is_shown(site: Any, way: Way) -> None:
     """Neither what the API tells nor what stands unsealed in the store holds a credential."""
-    secret_keys = site.node.transport.secret_options
+    secret_keys = site.node.transport("nats").secret_options
     secrets = [value.strip() for key, value in way.right.items() if key in secret_keys]
     told = json.dumps([site.client.federation_info("study"), site.client.sync_stats("study")])
     record = membership.load(site.node, site.name, "study").record
     for secret in secrets:
         assert json.dumps(secret)[1:-1] not in told
-        assert secret not in record.transport.values()
+        assert secret not in record.options.values()
 
 
 def test_create_refused_by_permissions_keeps_the_reason(site: Callable[[str], Any], start_server: StartServer) -> None:

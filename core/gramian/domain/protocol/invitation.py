@@ -19,13 +19,14 @@ V = TypeVar("V")
 TOKEN_PREFIX = "FEDTOKEN"  # noqa: S105
 DEFAULT_LIFETIME_H = 2
 MAX_LIFETIME_H = 168
+_OWN_KEYS = ("fed_name", "sync_sched", "fed_rest_url", "fed_req_token", "fed_secret_key", "fed_id")
 _REDEMPTION_PATH = re.compile(r".*/symetry/rest/([^/]+)/fedml/([^/]+)/createPolicies/?")
 
 
 @dataclass(frozen=True, slots=True)
 class Invitation:
     """`secret` is random and for this invitation only: a key of the whole group here would let every member read
-    redemptions or pose as the admin. `transport`: the keys that the federation's transport needs."""
+    redemptions or pose as the admin. `options`: what the federation's transport needs."""
 
     fed_id: str
     fed_name: str
@@ -33,7 +34,7 @@ class Invitation:
     rest_url: str
     token: str
     secret: bytes
-    transport: Mapping[str, str]
+    options: Mapping[str, str]
 
     @property
     def tid(self) -> str:
@@ -41,7 +42,7 @@ class Invitation:
 
     def to_map(self) -> dict[str, str]:
         return {
-            **self.transport,
+            **self.options,
             "sync_sched": self.sync_sched,
             "fed_name": self.fed_name,
             "fed_secret_key": base64.b64encode(self.secret).decode(),
@@ -102,8 +103,7 @@ def with_current_names(values: Mapping[str, V]) -> dict[str, V]:
 
 def parse(named: Mapping[str, str]) -> Invitation:
     """Read an opened invitation under its present names. Raises InvalidRequest naming what is missing or wrong."""
-    required = ("fed_name", "sync_sched", "fed_rest_url", "fed_req_token", "fed_secret_key", "fed_id")
-    missing = [key for key in required if not named.get(key)]
+    missing = [key for key in _OWN_KEYS if not named.get(key)]
     if missing:
         raise InvalidRequest(
             f"the invitation lacks {', '.join(missing)}; it must come from a node that runs this software"
@@ -125,7 +125,7 @@ def parse(named: Mapping[str, str]) -> Invitation:
         named["fed_rest_url"],
         named["fed_req_token"],
         secret,
-        {key: value for key, value in named.items() if key.startswith("nats_")},
+        {key: value for key, value in named.items() if key not in _OWN_KEYS},
     )
     invitation.admin()
     return invitation

@@ -73,7 +73,7 @@ def info(node: Node, cid: str, pid: str) -> dict[str, object]:
         "local_uuid": member.peer_id,
         "fed_name": member.record.fed_name,
         "fed_local_type": member.record.local_type,
-        "fed_type": node.settings.transport,
+        "fed_type": member.record.transport,
         "fed_encrypt": "true" if member.roster.policy.fed_encrypt else "false",
         "fed_push": "true" if member.record.push else "false",
         "fed_is_admin": "true" if member.record.admin else "false",
@@ -86,7 +86,7 @@ def info(node: Node, cid: str, pid: str) -> dict[str, object]:
         "snd_error_action": "",
         "contract": member.roster.policy.contract,
         "peersInfo": {id_: json.dumps(about) for id_, about in peers(node, member).items()},
-        **member.record.transport,
+        **member.record.options,
     }
 
 

@@ -11,7 +11,7 @@ import msgspec
 from gramian.domain import crypto
 from gramian.domain.names import check_id
 from gramian.domain.protocol import generations, keys, roster
-from gramian.errors import TransportError
+from gramian.errors import PluginError, TransportError
 from gramian.faults import step
 from gramian.node import Node
 from gramian.ports import ABSENT, Delete, Limits, Link
@@ -31,7 +31,8 @@ def create(node: Node, cid: str, pid: str, values: Mapping[str, object], *, pers
     if lifecycle.exists(node, cid, pid):
         raise lifecycle.taken(cid, pid)
     wishes = requests.wishes(node, values)
-    limits = node.transport.limits(wishes.transport)
+    transport = node.transport(wishes.transport)
+    limits = transport.limits(wishes.options)
     salt = token_bytes(32)
     own = keys.PeerKeys.derive(node.vault.master_key, salt, cid, pid)
     generation = token_bytes(crypto.KEY_BYTES)
@@ -39,7 +40,7 @@ def create(node: Node, cid: str, pid: str, values: Mapping[str, object], *, pers
     message = roster.pack(first, own.signing)
     uid = lifecycle.new_uid()
     record = _record(node, uid, own, salt, first, wishes)
-    with closing(node.transport.open(wishes.transport)) as link:
+    with closing(transport.open(wishes.options)) as link:
         _note(node, first.fed_id, wishes)
         try:
             link.create(first.fed_id, max_blob_bytes=limits.max_blob_bytes, replicas=limits.replicas)
@@ -58,13 +59,18 @@ def sweep(node: Node) -> None:
     for fed_id, stored in records.listed(node.state, FOUNDINGS, "", records.Founding).items():
         if not node.instance_alive(stored.record.instance):
             secrets = membership.open_secrets(node, fed_id, stored.record.secrets)
-            with suppress(TransportError), closing(node.transport.open(secrets.transport)) as link:
+            with suppress(TransportError, PluginError), closing(_open(node, stored.record, secrets)) as link:
                 _undo(node, link, fed_id)
 
 
+def _open(node: Node, noted: records.Founding, secrets: records.Secrets) -> Link:
+    return node.transport(noted.transport).open(secrets.options)
+
+
 def _note(node: Node, fed_id: str, wishes: requests.Wishes) -> None:
-    sealed = membership.seal_secrets(node, fed_id, records.Secrets(wishes.transport))
-    node.state.write(records.put(FOUNDINGS, fed_id, records.Founding(sealed, node.instance), ABSENT))
+    sealed = membership.seal_secrets(node, fed_id, records.Secrets(wishes.options))
+    noted = records.Founding(sealed, node.instance, wishes.transport)
+    node.state.write(records.put(FOUNDINGS, fed_id, noted, ABSENT))
 
 
 def _undo_or_leave(node: Node, link: Link, fed_id: str) -> None:
@@ -109,7 +115,7 @@ def _record(
     first: roster.Roster,
     wishes: requests.Wishes,
 ) -> records.Federation:
-    public, secret = membership.split_options(node, wishes.transport)
+    public, secret = membership.split_options(node.transport(wishes.transport), wishes.options)
     secrets = records.Secrets(secret)
     return records.Federation(
         first.fed_id,
@@ -121,4 +127,5 @@ def _record(
         public,
         membership.seal_secrets(node, uid, secrets),
         push=wishes.push,
+        transport=wishes.transport,
     )

@@ -45,7 +45,7 @@ def invite(node: Node, cid: str, pid: str, values: Mapping[str, object], *, defa
         invitation.redemption_url(text_of(values, "fed_rest_host") or default_host, cid, pid),
         invitation.new_token(),
         invitation.new_secret(),
-        node.transport.shared_options(member.transport_options()),
+        membership.transport(node, member).shared_options(member.transport_options()),
     )
     key = redemption.master(made.secret, made.tid, cid, pid)
     now = int(node.clock())

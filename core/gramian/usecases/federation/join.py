@@ -30,7 +30,7 @@ def join(node: Node, cid: str, pid: str | None, values: Mapping[str, object], *,
     pid = check_id("project id", pid or wishes.fed_name)
     if lifecycle.exists(node, cid, pid):
         raise lifecycle.taken(cid, pid)
-    with closing(node.transport.open(wishes.transport)):
+    with closing(node.transport(wishes.transport).open(wishes.options)):
         pass
     own = keys.PeerKeys.derive(node.vault.master_key, bytes.fromhex(invited.tid), cid, pid)
     try:
@@ -79,7 +79,8 @@ def _record(
     welcome: redemption.Welcome,
     grant: redemption.Grant,
 ) -> records.Federation:
-    public, secret = membership.split_options(node, {**wishes.transport, **grant.transport})
+    options = {**wishes.options, **grant.transport}
+    public, secret = membership.split_options(node.transport(wishes.transport), options)
     return records.Federation(
         invited.fed_id,
         wishes.fed_name,
@@ -91,4 +92,5 @@ def _record(
         membership.seal_secrets(node, uid, records.Secrets(secret)),
         welcome.checkpoint,
         push=wishes.push,
+        transport=wishes.transport,
     )

@@ -71,7 +71,7 @@ def _say_goodbye(node: Node, project: Project, *, wait_s: float) -> None:
 
     with (
         lease.held(node, project, wait_s=wait_s),
-        closing(node.transport.open(membership.of(node, project).transport_options())) as link,
+        closing(membership.connect(node, membership.of(node, project))) as link,
     ):
         for _ in range(ATTEMPTS):
             seen = view.look(node, membership.of(node, project), link)

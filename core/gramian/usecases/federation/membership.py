@@ -11,10 +11,10 @@ import msgspec
 from gramian.domain.protocol import generations, keys, roster
 from gramian.domain.protocol.roster import Roster
 from gramian.domain.statistics.schema import Schema
-from gramian.errors import ConditionFailed, InvalidRequest, TooLarge, Unavailable
+from gramian.errors import ConditionFailed, InvalidRequest, PluginError, TooLarge, Unavailable
 from gramian.faults import step
 from gramian.node import Node
-from gramian.ports import ABSENT, Link, Put, Write
+from gramian.ports import ABSENT, Link, Put, Transport, Write
 from gramian.usecases import records
 from gramian.usecases.projects.lifecycle import Project, find, partition
 from gramian.usecases.records import FEDERATION, ROSTER
@@ -60,7 +60,7 @@ class Member:
         return roster.open_schema(policy, self.fed_id, self.kek(self.roster.gen) if policy.fed_encrypt else b"")
 
     def transport_options(self) -> dict[str, str]:
-        return {**self.record.transport, **self.secrets.transport}
+        return {**self.record.options, **self.secrets.options}
 
     def make_place(self, link: Link) -> None:
         """Make what the federation needs in the transport, as its roster says. Raises TransportError."""
@@ -115,9 +115,22 @@ def seal_secrets(node: Node, uid: str, secrets: records.Secrets) -> str:
     return node.vault.seal(records.encode(secrets), _context(uid))
 
 
-def split_options(node: Node, options: dict[str, str]) -> tuple[dict[str, str], dict[str, str]]:
-    """(public, secret) options of the transport."""
-    secret = {key: value for key, value in options.items() if key in node.transport.secret_options}
+def transport(node: Node, member: Member) -> Transport:
+    """The federation's transport. Raises Unavailable if this node has it no more."""
+    try:
+        return node.transport(member.record.transport)
+    except PluginError as error:
+        raise Unavailable(str(error)) from error
+
+
+def connect(node: Node, member: Member) -> Link:
+    """A link to the federation's transport. Raises TransportError, Unavailable."""
+    return transport(node, member).open(member.transport_options())
+
+
+def split_options(transport: Transport, options: dict[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+    """(public, secret) options of a transport."""
+    secret = {key: value for key, value in options.items() if key in transport.secret_options}
     return {key: value for key, value in options.items() if key not in secret}, secret
 
 

@@ -48,7 +48,7 @@ def run(node: Node, cid: str, pid: str, *, nudge_others: bool = False) -> None:
         with (
             unless_deleted(node, project),
             lease.held(node, project) as holding,
-            closing(node.transport.open(membership.of(node, project).transport_options())) as link,
+            closing(membership.connect(node, membership.of(node, project))) as link,
         ):
             before = publication.epoch_of(node, project)
             _pass_undisturbed(node, project, link, holding)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from gramian import plugins
 from gramian.domain import schedule
-from gramian.errors import InvalidRequest
+from gramian.errors import InvalidRequest, PluginError
 from gramian.node import Node
+from gramian.ports import Transport
 
 log = logging.getLogger(__name__)
 MAX_NAME_CHARS = 256
@@ -24,14 +25,15 @@ _KNOWN = frozenset(_OWN_KEYS + _INVITATION_KEYS + _SWITCHES_NOT_YET + _KEYS_NOT_
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """What both create and join settle. `transport` is checked and normalised by its plugin."""
+    """What both create and join settle. `options` are those of `transport`, checked and normalised by its plugin."""
 
     fed_name: str
     sync_sched: str
     encrypt: bool
     local_type: str
     push: bool
-    transport: dict[str, str]
+    transport: str
+    options: dict[str, str]
 
 
 def text_of(values: Mapping[str, object], key: str, default: str = "") -> str:
@@ -63,9 +65,8 @@ def wishes(node: Node, values: Mapping[str, object]) -> Wishes:
         period = schedule.parse(text_of(values, "sync_sched"))
     except ValueError as error:
         raise InvalidRequest(f"sync_sched: {error}") from error
-    texts = {key: text_of(values, key) for key in values if key.startswith(("nats_", "aws_"))}
-    transport = dict(node.transport.check_options(texts))
-    note_unknown(set(values) - _KNOWN - set(transport))
+    transport, options = _transport(node, values)
+    note_unknown(set(values) - _KNOWN - set(options))
     return Wishes(
         name,
         str(period),
@@ -73,7 +74,35 @@ def wishes(node: Node, values: Mapping[str, object]) -> Wishes:
         _local_type(text_of(values, "fed_local_type", "cpu").lower() or "cpu"),
         flag(values, "fed_push") if "fed_push" in values else True,
         transport,
+        options,
     )
+
+
+def _transport(node: Node, values: Mapping[str, object]) -> tuple[str, dict[str, str]]:
+    """The transport that the map's keys mean (the first enabled if they mean none), and its options, checked."""
+    enabled = node.settings.transports
+    claimed: dict[str, list[str]] = {}
+    for key in values:
+        for name in plugins.claimants("transport", key, enabled):
+            claimed.setdefault(name, []).append(key)
+    meant = sorted(name for name, keys in claimed.items() if any(text_of(values, key) for key in keys))
+    if len(meant) > 1:
+        ways = " and ".join(f"{name} ({', '.join(sorted(claimed[name]))})" for name in meant)
+        raise InvalidRequest(
+            f"a federation has one transport, and the keys mean several: {ways}; leave out all but one"
+        )
+    name = meant[0] if meant else enabled[0]
+    texts = {key: text_of(values, key) for key in claimed.get(name, ())}
+    return name, dict(_usable(node, name, sorted(texts)).check_options(texts))
+
+
+def _usable(node: Node, name: str, keys: Sequence[str]) -> Transport:
+    """The transport that a map asks for by `keys`. Raises InvalidRequest if this node does not have it."""
+    try:
+        return node.transport(name)
+    except PluginError as error:
+        because = f"{', '.join(keys)} asks for the transport '{name}': " if keys else ""
+        raise InvalidRequest(f"{because}{error}") from error
 
 
 def note_unknown(keys: Collection[str]) -> None:

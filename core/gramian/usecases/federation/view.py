@@ -53,7 +53,7 @@ def look(node: Node, member: Member, link: Link, *, heads: bool = True) -> View:
 @contextmanager
 def opened(node: Node, member: Member) -> Iterator[tuple[Member, Link]]:
     """A link, and the member with the newest roster of both sides: a restored admin must not start from an old one."""
-    with closing(node.transport.open(member.transport_options())) as link:
+    with closing(membership.connect(node, member)) as link:
         yield look(node, member, link, heads=False).member, link
 
 

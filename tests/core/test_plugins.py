@@ -1,0 +1,137 @@
+"""Finding and loading plugins: what is wrong is named, with the remedy, and only what is selected is imported."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from gramian import plugins
+from gramian.errors import PluginError
+from gramian.settings import Settings
+
+Install = Callable[..., None]
+
+GOOD = """
+from pathlib import Path
+from gramian.hookspecs import Option, hookimpl
+gramian_api = "1"
+
+@hookimpl
+def gramian_options(kind, name):
+    return [Option("lanes", int, 2, minimum=1, help="How many lanes."), Option("place", Path, help="Where.")]
+
+@hookimpl
+def gramian_compute(options):
+    return dict(options)
+"""
+
+
+def settings(**environment: str) -> Settings:
+    return Settings(environment=environment)
+
+
+def test_selected_plugin_gets_its_options(install: Install) -> None:
+    """Parsed, typed, and its own only."""
+    install("acme", GOOD, {"compute.acme": "acme"})
+    made = plugins.make("compute", "acme", settings(GRAMIAN_ACME_LANES="7", GRAMIAN_OTHER_LANES="9"))
+    assert made == {"lanes": 7, "place": None}
+    assert "acme" in plugins.names("compute")
+
+
+def test_bad_option_stops_the_plugin(install: Install) -> None:
+    """With the variable's name and the option's help."""
+    install("acme", GOOD, {"compute.acme": "acme"})
+    with pytest.raises(
+        PluginError, match=r"GRAMIAN_ACME_LANES must be a whole number from 1, not '0': How many lanes."
+    ):
+        plugins.make("compute", "acme", settings(GRAMIAN_ACME_LANES="0"))
+
+
+def test_unknown_plugin_names_the_known_ones() -> None:
+    """A misspelt setting is mended in a minute."""
+    with pytest.raises(PluginError, match="no plugin 'nunpy' of kind compute is installed; known: numpy"):
+        plugins.make("compute", "nunpy", settings())
+
+
+HEAD = 'from gramian.hookspecs import Option, hookimpl\ngramian_api = "1"\n'
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("import not_installed_anywhere", "cannot be imported: No module named 'not_installed_anywhere'; install"),
+        ("from gramian.hookspecs import hookimpl", r'module acme needs the line gramian_api = "1"'),
+        ('gramian_api = "2"', "for version '2' of the hooks, this Gramian has '1': install a version of acme 1.5"),
+        (HEAD + "@hookimpl\ndef gramian_conpute(): ...", "gramian_conpute"),
+        (HEAD + "@hookimpl\ndef gramian_compute(setings): ...", "setings"),
+        (HEAD + "@hookimpl\ndef gramian_compute(): return None", "has no gramian_compute hook that returns an object"),
+        (HEAD + "@hookimpl\ndef gramian_options(kind, name): return [Option('X')]", "wrong option: option 'X'"),
+    ],
+)
+def test_broken_plugin_is_named_with_the_remedy(install: Install, code: str, words: str) -> None:
+    """Imports, the API's version, hooks and their arguments, options: each before it is used."""
+    install("acme", code, {"compute.acme": "acme"})
+    with pytest.raises(PluginError, match=words) as caught:
+        plugins.make("compute", "acme", settings())
+    assert "compute.acme" in str(caught.value)
+
+
+def test_plugin_published_twice_is_refused_when_selected_only(install: Install) -> None:
+    """Which of the two runs must not depend on the order of directories; others are not concerned."""
+    install("acme", GOOD, {"compute.acme": "acme", "compute.numpy2": "acme"})
+    install("acne", GOOD, {"compute.acme": "acne"})
+    with pytest.raises(PluginError, match=r"several .* publish .*compute.acme.*acne 1.5 \(acne\), acme 1.5 \(acme\)"):
+        plugins.make("compute", "acme", settings())
+    assert plugins.make("compute", "numpy2", settings())
+
+
+def test_plugin_installed_twice_in_the_same_version_is_one(install: Install) -> None:
+    """An editable checkout beside an installed wheel shows everything twice."""
+    install("acme", GOOD, {"compute.acme": "acme"})
+    install("twin", GOOD, {"compute.acme": "acme"})
+    assert plugins.make("compute", "acme", settings())
+
+
+def test_broken_plugin_that_is_not_selected_is_not_imported(install: Install) -> None:
+    """Whatever else is installed cannot stop the server."""
+    install("acme", "raise SystemExit('imported')", {"compute.acme": "acme"})
+    assert plugins.make("compute", "numpy", settings())
+    assert "acme" not in sys.modules
+
+
+def test_key_is_claimed_by_the_longest_name(install: Install) -> None:
+    """From metadata alone: a name that ends in `_` is a prefix, and a longer one or the whole key wins."""
+    claims = {"bus_": "transport.bus", "bus_v2_": "transport.bus2", "bus_x": "transport.x", "bus_y_": "compute.bus"}
+    install("acme", "raise SystemExit('imported')", {}, claims)
+    for key, name in {
+        "bus_hosts": "bus",
+        "bus_v2_hosts": "bus2",
+        "bus_x": "x",
+        "bus_xy": "bus",
+        "bus_y_z": "bus",
+    }.items():
+        assert plugins.claimants("transport", key, ()) == {name}
+    assert not plugins.claimants("transport", "bus", ())
+
+
+def test_key_of_two_plugins_is_the_enabled_ones(install: Install) -> None:
+    """What is merely installed takes nothing away."""
+    install("acme", "", {}, {"nats_": "transport.acme"})
+    assert plugins.claimants("transport", "nats_hosts", ["nats"]) == {"nats"}
+    assert plugins.claimants("transport", "nats_hosts", ["nats", "acme"]) == {"nats", "acme"}
+
+
+def test_settings_name_transports_in_order() -> None:
+    """The first is meant where a federation's map does not tell."""
+    assert Settings.from_env({"GRAMIAN_TRANSPORT": " s3, nats,,s3"}).transports == ("s3", "nats")
+    assert Settings.from_env({"GRAMIAN_TRANSPORT": " "}).transports == ("nats", "s3")
+
+
+def test_settings_show_no_option() -> None:
+    """They may be secrets, and settings are logged."""
+    made = Settings.from_env({"GRAMIAN_ACME_PASSWORD": "swordfish", "PATH": "/bin"}, Path("/home"))
+    assert made.environment == {"GRAMIAN_ACME_PASSWORD": "swordfish"}
+    assert "swordfish" not in repr(made)

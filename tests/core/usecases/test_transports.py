@@ -1,0 +1,77 @@
+"""Which transport a federation's map means."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import pytest
+
+from gramian.errors import InvalidRequest
+from gramian.node import Node
+from gramian.usecases.federation import requests
+
+CODE = """
+from gramian.hookspecs import hookimpl
+gramian_api = "1"
+
+class Bus:
+    secret_options = frozenset()
+    def check_options(self, options):
+        return {**options, "checked": "yes"}
+    def close(self): ...
+
+@hookimpl
+def gramian_transport():
+    return Bus()
+"""
+BASICS = {"fed_name": "f", "sync_sched": "m5"}
+
+
+@pytest.fixture
+def bus_node(node: Node, install: Callable[..., None]) -> Node:
+    """A node with a transport of a third party besides that over NATS."""
+    install("bus", CODE, {"transport.bus": "bus"}, {"bus_": "transport.bus", "car_": "transport.car"})
+    return dataclasses.replace(node, settings=dataclasses.replace(node.settings, transports=("nats", "bus")))
+
+
+def test_keys_choose_the_transport(bus_node: Node) -> None:
+    """Which gets its own keys as text, and no others."""
+    wanted = requests.wishes(bus_node, {**BASICS, "bus_lines": 3, "persist": True, "other": "x"})
+    assert (wanted.transport, wanted.options) == ("bus", {"bus_lines": "3", "checked": "yes"})
+    assert requests.wishes(bus_node, {**BASICS, "nats_hosts": "n:1"}).transport == "nats"
+
+
+def test_map_without_keys_means_the_first_transport(bus_node: Node) -> None:
+    """Empty values are as good as none."""
+    with pytest.raises(InvalidRequest, match="nats_hosts is missing"):
+        requests.wishes(bus_node, {**BASICS, "bus_lines": ""})
+    node = dataclasses.replace(bus_node, settings=dataclasses.replace(bus_node.settings, transports=("bus", "nats")))
+    assert requests.wishes(node, BASICS).transport == "bus"
+
+
+def test_keys_of_two_transports_are_refused(bus_node: Node) -> None:
+    """Naming both, and which keys each is meant by."""
+    with pytest.raises(
+        InvalidRequest, match=r"several: bus \(bus_a, bus_b\) and nats \(nats_hosts\); leave out all but"
+    ):
+        requests.wishes(bus_node, {**BASICS, "bus_b": "1", "nats_hosts": "n:1", "bus_a": "2"})
+
+
+@pytest.mark.parametrize(
+    ("transports", "words"), [(("nats",), "enabled: nats"), (("nats", "bus"), "enabled: nats, bus")]
+)
+def test_keys_of_a_transport_that_is_not_enabled_are_refused(
+    bus_node: Node, transports: tuple[str, ...], words: str
+) -> None:
+    """Instead of a federation over another one than the user meant."""
+    node = dataclasses.replace(bus_node, settings=dataclasses.replace(bus_node.settings, transports=transports))
+    with pytest.raises(InvalidRequest, match=f"car_wheels asks for .* 'car' is not enabled on this node; {words}"):
+        requests.wishes(node, {**BASICS, "car_wheels": "4"})
+
+
+def test_keys_of_a_transport_that_is_not_installed_are_refused(bus_node: Node) -> None:
+    """Its keys are known, it is not."""
+    node = dataclasses.replace(bus_node, settings=dataclasses.replace(bus_node.settings, transports=("nats", "car")))
+    with pytest.raises(InvalidRequest, match=r"car_wheels asks for .*no plugin 'car' of kind transport is installed"):
+        requests.wishes(node, {**BASICS, "car_wheels": "4"})
