@@ -12,6 +12,8 @@ STEPS = {
     "compaction.blob": "the folded rows are stored, nothing points to them",
     "compaction.commit": "the folded rows count, what they replace is still there",
     "compaction.discard": "the folded deltas are removed, the old base is still there",
+    "job.recorded": "a job has its number, nobody was told to run it",
+    "job.finished": "a job is done, its body is still stored",
     "create.streams": "the federation's place in the transport exists, the node knows nothing of it",
     "join.redeemed": "the admin has taken the new member in, the joiner has not stored its answer",
     "redemption.commit": "the admin has stored the new member and not answered",

@@ -281,9 +281,21 @@ class Scheduler(Protocol):
 
 
 class JobRunner(Protocol):
-    """Runs a function later, here or elsewhere."""
+    """Has submitted jobs done later, here or elsewhere. What they are about stands in their records."""
 
-    def submit(self, run: Callable[[], None]) -> None: ...
+    patience_s: float = 0.0
+    """How long a job may wait for a process to take it up; 0: jobs run in this process, and end with it."""
+
+    def submit(self, cid: str, number: int, execute: Callable[[], None]) -> str:
+        """Run `execute` in this process, or have `gramian.usecases.jobs.execute(node, cid, number)` called in another.
+
+        Returns the runner's own name of the job, empty if it has none. Raises Unavailable if it takes no more jobs.
+        """
+        ...
+
+    def failure(self, handle: str) -> str:
+        """Why the job that `submit` named so will never end well, as far as the runner knows; empty if it may."""
+        return ""
 
     def close(self) -> None: ...
 

@@ -202,6 +202,27 @@ def learn(stage: Stage, *, counted: bool) -> None:
     assert stage.local_rows() == ROWS
 
 
+def learn_later(stage: Stage, *, counted: bool) -> None:
+    """In a job whose process dies: repeated under its key, the batch counts exactly once."""
+    stage.join()
+    with stage.x.killed(stage.step) as client:
+        send_later(stage, client)
+        client.wait_for_job("1")
+    assert stage.local_rows() == (ROWS if counted else 0)
+    for _ in range(2):
+        stage.x.client.wait_for_job(send_later(stage, stage.x.client))
+    stage.held.append(rows(2))
+    assert stage.local_rows() == ROWS
+    assert len(stage.x.client.jobs()) == (1 if counted else 2)
+
+
+def send_later(stage: Stage, client: Client) -> str:
+    body, headers = dataframe(NAMES, TYPES, rows(2)), {"Idempotency-Key": "k"}
+    reply = client.request("POST", f"/projects/{stage.pid}/learn", {"async": "true"}, body=body, headers=headers)
+    assert reply.job_id is not None
+    return reply.job_id
+
+
 def forget(stage: Stage) -> None:
     """Of a batch that is still listed."""
     stage.join()
@@ -340,6 +361,8 @@ SCENARIOS: dict[str, Callable[[Stage], None]] = {
     "compaction.blob": sync,
     "compaction.commit": sync,
     "compaction.discard": sync,
+    "job.recorded": lambda stage: learn_later(stage, counted=False),
+    "job.finished": lambda stage: learn_later(stage, counted=True),
     "create.streams": create,
     "join.redeemed": join,
     "redemption.commit": redeem,
@@ -395,21 +418,15 @@ def test_node_killed_at_step_goes_on(step: str, stage: Stage, pooled: Callable[.
 def test_background_learn_is_repeated_when_its_process_died(step: str, counted: bool, stage: Stage) -> None:
     """The job has failed, although it may have counted the rows; the same call again makes it exactly once."""
 
-    def learn_later(client: Client) -> str:
-        body, headers = dataframe(NAMES, TYPES, rows(2)), {"Idempotency-Key": "k"}
-        reply = client.request("POST", f"/projects/{stage.pid}/learn", {"async": "true"}, body=body, headers=headers)
-        assert reply.job_id is not None
-        return reply.job_id
-
     stage.join()
     with stage.x.killed(step) as client:
-        learn_later(client)
+        send_later(stage, client)
     assert stage.local_rows() == (ROWS if counted else 0)
     (first,) = stage.x.client.jobs()
     with pytest.raises(BadRequest, match="stopped"):
         stage.x.client.job(str(first["jobId"]))
     for _ in range(2):
-        stage.x.client.wait_for_job(learn_later(stage.x.client), timeout_s=10)
+        stage.x.client.wait_for_job(send_later(stage, stage.x.client), timeout_s=10)
         assert stage.local_rows() == ROWS
 
 

@@ -50,15 +50,16 @@ def _number(text: str) -> int:
 
 
 def _info(cid: str, number: int, job: jobs.Job) -> dict[str, object]:
+    details = {"error": job.error, "progress": job.progress.text}
     return {
         "jobId": number,
         "jobType": job.kind,
         "owner": cid,
         "startingDate": job.started_at,
-        "current": int(job.is_done),
-        "maximum": 1,
+        "current": job.progress.of if job.is_done and not job.error else job.progress.done,
+        "maximum": job.progress.of,
         "isOnBoundedExecutor": True,
-        "isStarted": True,
+        "isStarted": job.is_started,
         "isDone": job.is_done,
-        "details": {"error": job.error} if job.error else {},
+        "details": {key: text for key, text in details.items() if text},
     }

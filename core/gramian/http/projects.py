@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 
 from flask import Blueprint, Response
 
@@ -12,8 +11,8 @@ from gramian.http.auth import read_only
 from gramian.http.envelope import respond
 from gramian.http.request import current
 from gramian.http.views import job_created, node, once, string_list
-from gramian.usecases import jobs, removal
-from gramian.usecases.projects import describe, lifecycle
+from gramian.usecases import removal
+from gramian.usecases.projects import batches, describe, lifecycle
 from gramian.usecases.projects.lifecycle import Project
 
 log = logging.getLogger(__name__)
@@ -56,29 +55,27 @@ def delete(cid: str, pid: str) -> Response:
 @blueprint.post("/<pid>/learn")
 def learn(cid: str, pid: str) -> Response:
     """Add rows to the statistics; attributes that are new are added too."""
-    from gramian.usecases.projects import rows
-
-    here, project, frame = node(), lifecycle.find(node(), cid, pid), frames.decode(current().body)
-    return _change(project, "learn", lambda operation: rows.learn(here, project, frame, operation))
+    return _change(lifecycle.find(node(), cid, pid), "learn")
 
 
 @blueprint.post("/<pid>/forget")
 def forget(cid: str, pid: str) -> Response:
     """Take rows out of the statistics again."""
-    from gramian.usecases.projects import rows
-
-    here, project, frame = node(), lifecycle.find(node(), cid, pid), frames.decode(current().body)
-    return _change(project, "forget", lambda operation: rows.forget(here, project, frame, operation))
+    return _change(lifecycle.find(node(), cid, pid), "forget")
 
 
-def _change(project: Project, endpoint: str, change: Callable[[str | None], None]) -> Response:
+def _change(project: Project, kind: str) -> Response:
     """Now, or with `async=true` as a job; at most once per Idempotency-Key."""
-    here, later = node(), current().flag("async", default=False)
+    here, call = node(), current()
+    later, frame = call.flag("async", default=False), frames.decode(call.body)
 
     def run(operation: str | None) -> Response:
         if later:
-            return job_created(jobs.submit(here, project.cid, endpoint, lambda: change(operation)))
-        change(operation)
+            return job_created(batches.submit(here, project, kind, call.body, operation))
+        from gramian.usecases.projects import rows
+
+        change = {"learn": rows.learn, "forget": rows.forget}[kind]
+        change(here, project, frame, operation)
         return respond()
 
-    return once(project.pid, endpoint, run)
+    return once(project.pid, kind, run)

@@ -1,57 +1,190 @@
-"""Background jobs: submitted with a number, observed by it, failed if the process that ran them died."""
+"""Background jobs: a record says what to do, so that this process or another one can do it.
+
+A job is submitted with a number, run by `execute` wherever the job runner has that called, observed by its number, and
+failed if the process that ran it died. What it is about stands in its record as a kind and JSON arguments; a large body
+is kept in the blob store of its project until the job has ended.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from importlib import import_module
+from secrets import token_bytes
+from typing import TypeVar
 
 import msgspec
 
 from gramian.errors import ConditionFailed, GramianError, InvalidRequest, Unavailable
+from gramian.faults import step
 from gramian.node import Node
-from gramian.ports import ABSENT, Delete
+from gramian.ports import ABSENT, Delete, JobRunner, Write
 from gramian.usecases import records
+from gramian.usecases.projects import lifecycle
+from gramian.usecases.projects.lifecycle import Project
 
 log = logging.getLogger(__name__)
+A = TypeVar("A", bound=msgspec.Struct)
+
 KEEP_S = 7 * 24 * 3600
+OPERATION_KEPT_S = 24 * 3600
+SUBMIT_ATTEMPTS = 20
+GPU = "gpu"
+"""The runner of `settings.gpu_jobs`; the usual one has no name."""
+STOPPED = "the server was stopped while the job ran; submit it again"
+OPERATION = "operation/"
+_UNIT_BYTES = 16
+
+KINDS = {
+    "learn": ("gramian.usecases.projects.batches", "learn"),
+    "forget": ("gramian.usecases.projects.batches", "forget"),
+    "build": ("gramian.usecases.modeling.models", "run_build"),
+    "sync": ("gramian.usecases.federation.pulse", "run_job"),
+}
+"""Module and function, called with a Task, that does a job of each kind; imported where one runs: some need numpy."""
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """`done` of `of` units, whatever they are; `text` says more."""
+
+    done: int = 0
+    of: int = 1
+    text: str = ""
 
 
 class Job(msgspec.Struct, frozen=True):
-    """`error` is empty unless the job failed. `instance`: the process that runs it. Times: unix milliseconds."""
+    """`error` is empty unless the job failed. `instance`: the process that runs it, empty while it waits for one.
+
+    `runner`: empty or GPU. `handle`: the runner's own name of it. `pid`, `uid`: its project, in whose space `body` is
+    kept. Times: unix milliseconds."""
 
     kind: str
     instance: str
     started_at: int
     is_done: bool = False
     error: str = ""
+    arguments: msgspec.Raw = msgspec.Raw(b"{}")
+    pid: str = ""
+    uid: str = ""
+    body: str = ""
+    runner: str = ""
+    handle: str = ""
+    is_started: bool = False
+    progress: Progress = Progress()
 
 
 class _Counter(msgspec.Struct, frozen=True):
     last: int = 0
 
 
+class _Body(msgspec.Struct, frozen=True):
+    """Keeps a job's body from being swept."""
+
+    blob: str
+
+
+class _Submitted(msgspec.Struct, frozen=True):
+    """Which job an idempotent call has led to."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What the function of a kind gets."""
+
+    node: Node
+    cid: str
+    number: int
+    job: Job
+
+    def arguments(self, kind: type[A]) -> A:
+        return msgspec.json.decode(self.job.arguments, type=kind)
+
+    def project(self) -> Project:
+        """Raises InvalidRequest if it was deleted since."""
+        project = lifecycle.find(self.node, self.cid, self.job.pid)
+        if project.uid != self.job.uid:
+            raise InvalidRequest(f"the project '{self.job.pid}' was deleted and made again meanwhile; repeat the call")
+        return project
+
+    def body(self) -> bytes:
+        return self.node.blobs.get(self.job.uid, self.job.body)[_UNIT_BYTES:]
+
+    def progress(self, done: int, of: int, text: str = "") -> None:
+        """Tell those who ask how far the job is."""
+        made = Progress(done, of, text)
+        _revise(self.node, self.cid, self.number, lambda job: msgspec.structs.replace(job, progress=made))
+
+
 def partition(cid: str) -> str:
     return f"jobs/{cid}"
 
 
-def _key(number: int) -> str:
-    return f"job/{number:012d}"
+def submit(
+    node: Node,
+    cid: str,
+    kind: str,
+    arguments: msgspec.Struct,
+    *,
+    project: Project | None = None,
+    body: bytes = b"",
+    operation: str | None = None,
+    runner: str = "",
+    also: Callable[[int], Sequence[Write]] = lambda _number: (),
+) -> int:
+    """Have a job done in the background and return its number.
 
-
-def submit(node: Node, cid: str, kind: str, run: Callable[[], None]) -> int:
-    """Run `run` in the background and return the job's number."""
-    number = records.update(
-        node.state, partition(cid), "counter", _Counter(), lambda counter: _Counter(counter.last + 1)
-    ).last
-    job = Job(kind, node.instance, int(node.clock() * 1000))
-    node.state.write(records.put(partition(cid), _key(number), job, ABSENT, _expiry(node)))
+    `project`: what it is about; needed with a `body`. With an `operation` id, a repetition within 24 hours returns the
+    same job, unless that failed. `also` are writes that go with the job's record or make it fail: ConditionFailed.
+    Raises Unavailable if no job is taken now.
+    """
+    assert kind in KINDS, kind
+    assert project is not None or not body, "a body is kept with a project"
+    job = Job(
+        kind,
+        "" if _runner(node, runner).patience_s else node.instance,
+        int(node.clock() * 1000),
+        arguments=msgspec.Raw(msgspec.json.encode(arguments)),
+        pid=project.pid if project else "",
+        uid=project.uid if project else "",
+        body=node.blobs.put(project.uid, token_bytes(_UNIT_BYTES) + body) if project and body else "",
+        runner=runner,
+    )
+    is_new = False
     try:
-        node.jobs.submit(lambda: _run(node, cid, number, run))
-    except Unavailable:
-        node.state.write(Delete(partition(cid), _key(number)))
-        raise
+        number, is_new = _enrol(node, cid, job, operation, also)
+    finally:
+        if not is_new:
+            _free_body(node, job)
+    if is_new:
+        step("job.recorded")
+        _hand_over(node, cid, number, job)
     return number
+
+
+def execute(node: Node, cid: str, number: int) -> None:
+    """Do a job here, whoever submitted it. Nothing if it is done, unknown, or under way in a process that lives.
+
+    A job whose process died may be executed again: what jobs do is idempotent. Errors are kept in the record; only
+    those that nobody expects are raised as well.
+    """
+    job = _claim(node, cid, number)
+    if job is None:
+        return
+    module, function = KINDS[job.kind]
+    try:
+        getattr(import_module(module), function)(Task(node, cid, number, job))
+    except GramianError as error:
+        _finish(node, cid, number, str(error))
+    except Exception:
+        log.exception("job %d of %s failed", number, cid)
+        _finish(node, cid, number, "an unexpected error; the server's log has it")
+        raise
+    else:
+        _finish(node, cid, number, "")
 
 
 def find(node: Node, cid: str, number: int) -> Job:
@@ -59,9 +192,16 @@ def find(node: Node, cid: str, number: int) -> Job:
     stored = records.load(node.state, partition(cid), _key(number), Job)
     if stored is None:
         raise InvalidRequest("No such job")
-    if not stored.record.is_done and not node.instance_alive(stored.record.instance):
-        return _finish(node, cid, number, "the server was stopped while the job ran; submit it again")
-    return stored.record
+    reason = _cause_of_death(node, stored.record)
+    return _finish(node, cid, number, reason) if reason else stored.record
+
+
+def wait(node: Node, cid: str, number: int, timeout_s: float, *, poll_s: float = 0.1) -> Job:
+    """The job once it is done, or as it stands after `timeout_s`."""
+    deadline = node.clock() + timeout_s
+    while not (job := find(node, cid, number)).is_done and node.clock() < deadline:
+        node.sleep(poll_s)
+    return job
 
 
 def listed(node: Node, cid: str) -> dict[int, Job]:
@@ -87,31 +227,162 @@ def forget_all(node: Node, cid: str) -> None:
         node.state.write(Delete(partition(cid), key))
 
 
-def _run(node: Node, cid: str, number: int, run: Callable[[], None]) -> None:
+def _key(number: int) -> str:
+    return f"job/{number:012d}"
+
+
+def _runner(node: Node, name: str) -> JobRunner:
+    return node.gpu_jobs if name == GPU else node.jobs
+
+
+def _next_number(node: Node, cid: str) -> int:
+    return records.update(
+        node.state, partition(cid), "counter", _Counter(), lambda counter: _Counter(counter.last + 1)
+    ).last
+
+
+def _enrol(
+    node: Node, cid: str, job: Job, operation: str | None, also: Callable[[int], Sequence[Write]]
+) -> tuple[int, bool]:
+    """Write the job's record under a new number; or the number of the job that the operation has led to before."""
+    for _ in range(SUBMIT_ATTEMPTS):
+        earlier = _earlier(node, cid, operation)
+        if earlier is not None and not _is_lost(node, cid, earlier.record.number):
+            return earlier.record.number, False
+        number = _next_number(node, cid)
+        mark = _operation_mark(node, cid, operation, number, earlier.version if earlier else ABSENT)
+        try:
+            node.state.write(*_record_writes(node, cid, number, job), *mark, *also(number))
+        except ConditionFailed:
+            if earlier == _earlier(node, cid, operation):
+                raise  # it was one of `also`
+            continue
+        return number, True
+    raise Unavailable("too many calls of this operation at once; try again")
+
+
+def _earlier(node: Node, cid: str, operation: str | None) -> records.Stored[_Submitted] | None:
+    """Which job the operation has led to before."""
+    return None if operation is None else records.load(node.state, partition(cid), OPERATION + operation, _Submitted)
+
+
+def _is_lost(node: Node, cid: str, number: int) -> bool:
+    """Whether a job has failed or is forgotten."""
     try:
-        run()
-    except GramianError as error:
-        _finish(node, cid, number, str(error))
-    except Exception:
-        log.exception("job %d of %s failed", number, cid)
-        _finish(node, cid, number, "an unexpected error; the server's log has it")
+        return bool(find(node, cid, number).error)
+    except InvalidRequest:
+        return True
+
+
+def _operation_mark(node: Node, cid: str, operation: str | None, number: int, expect: str) -> list[Write]:
+    if operation is None:
+        return []
+    expires_at = int(node.clock()) + OPERATION_KEPT_S
+    return [records.put(partition(cid), OPERATION + operation, _Submitted(number), expect, expires_at)]
+
+
+def _record_writes(node: Node, cid: str, number: int, job: Job) -> list[Write]:
+    writes: list[Write] = [records.put(partition(cid), _key(number), job, ABSENT, _expiry(node))]
+    if job.body:
+        writes.append(records.put(*_body_place(cid, number, job), _Body(job.body), ABSENT, _expiry(node)))
+    return writes
+
+
+def _body_place(cid: str, number: int, job: Job) -> tuple[str, str]:
+    return lifecycle.partition(job.uid), f"{records.BODY}{cid}/{number:012d}"
+
+
+def _hand_over(node: Node, cid: str, number: int, job: Job) -> None:
+    """To the runner; what that does not take leaves no trace."""
+    try:
+        handle = _runner(node, job.runner).submit(cid, number, lambda: execute(node, cid, number))
+    except GramianError:
+        # The operation's mark may stay: it points to no job, as if that had been forgotten.
+        node.state.write(Delete(partition(cid), _key(number)), *_body_deletes(cid, number, job))
+        _free_body(node, job)
         raise
-    else:
-        _finish(node, cid, number, "")
+    if handle:
+        _revise(node, cid, number, lambda now: msgspec.structs.replace(now, handle=handle))
+
+
+def _body_deletes(cid: str, number: int, job: Job) -> list[Write]:
+    return [Delete(*_body_place(cid, number, job))] if job.body else []
+
+
+def _free_body(node: Node, job: Job) -> None:
+    if job.body:
+        node.blobs.delete(job.uid, job.body)
+
+
+def _claim(node: Node, cid: str, number: int) -> Job | None:
+    """Take the job for this process; None if there is nothing to do for it."""
+    mine = False
+
+    def taken(job: Job) -> Job:
+        nonlocal mine
+        elsewhere = job.instance not in ("", node.instance) and node.instance_alive(job.instance)
+        mine = not job.is_done and not elsewhere
+        return msgspec.structs.replace(job, instance=node.instance, is_started=True) if mine else job
+
+    job = _revise(node, cid, number, taken)
+    if job is None or not mine:
+        log.info("job %d of %s is not to be done here (any more)", number, cid)
+        return None
+    return job
+
+
+def _cause_of_death(node: Node, job: Job) -> str:
+    """Why a job that is not done never will be; empty if it may."""
+    if job.is_done:
+        return ""
+    if job.instance and not node.instance_alive(job.instance):
+        return STOPPED
+    try:
+        runner = _runner(node, job.runner)
+    except GramianError as error:
+        return str(error)
+    if not job.instance and node.clock() > job.started_at / 1000 + runner.patience_s:
+        return "no process has taken the job up in time; submit it again"
+    return runner.failure(job.handle) if job.handle else ""
 
 
 def _finish(node: Node, cid: str, number: int, error: str) -> Job:
-    stored = records.load(node.state, partition(cid), _key(number), Job)
-    if stored is None:
-        raise InvalidRequest("No such job")
-    if stored.record.is_done:
-        return stored.record
-    done = msgspec.structs.replace(stored.record, is_done=True, error=error)
-    try:
-        node.state.write(records.put(partition(cid), _key(number), done, stored.version, _expiry(node)))
-    except ConditionFailed as conflict:
-        raise Unavailable("the job changed meanwhile; ask again") from conflict
-    return done
+    """Note how the job ended, once, and free its body."""
+    for _ in range(records.UPDATE_ATTEMPTS):
+        stored = records.load(node.state, partition(cid), _key(number), Job)
+        if stored is None:
+            raise InvalidRequest("No such job")
+        if stored.record.is_done:
+            return stored.record
+        done = msgspec.structs.replace(stored.record, is_done=True, error=error)
+        try:
+            node.state.write(
+                records.put(partition(cid), _key(number), done, stored.version, _expiry(node)),
+                *_body_deletes(cid, number, done),
+            )
+        except ConditionFailed:
+            continue
+        step("job.finished")
+        _free_body(node, done)
+        return done
+    raise Unavailable("the job changes too quickly; ask again")
+
+
+def _revise(node: Node, cid: str, number: int, change: Callable[[Job], Job]) -> Job | None:
+    """As `records.revise`, keeping the time when the record expires."""
+    for _ in range(records.UPDATE_ATTEMPTS):
+        stored = records.load(node.state, partition(cid), _key(number), Job)
+        if stored is None:
+            return None
+        job = change(stored.record)
+        if job == stored.record:
+            return job
+        try:
+            node.state.write(records.put(partition(cid), _key(number), job, stored.version, _expiry(node)))
+        except ConditionFailed:
+            continue
+        return job
+    raise Unavailable("the job changes too quickly; ask again")
 
 
 def _expiry(node: Node) -> int:

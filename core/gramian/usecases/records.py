@@ -24,7 +24,7 @@ UPDATE_ATTEMPTS = 100
 # Keys within the partition of a project; those that end in a slash are followed by an id.
 ATTRIBUTES, BASE, DELTA, OPERATION, FORGETS = "attributes", "base", "delta/", "operation/", "forgets"
 FEDERATION, ROSTER, INVITATION, PUBLICATION, PEER = "federation", "roster", "invitation/", "publication", "peer/"
-FEDERATED, MODEL, LEASE = "federated", "model/", "lease"
+FEDERATED, MODEL, LEASE, BODY = "federated", "model/", "lease", "body/"
 
 
 class User(msgspec.Struct, frozen=True):

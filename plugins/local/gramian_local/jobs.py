@@ -33,15 +33,16 @@ class ThreadJobRunner(JobRunner):
         for number in range(workers):
             threading.Thread(target=self._work, name=f"gramian-job-{number}", daemon=True).start()
 
-    def submit(self, run: Callable[[], None]) -> None:
-        """Queue `run`. Raises Unavailable when closed, or when MAX_QUEUED jobs wait already."""
+    def submit(self, cid: str, number: int, execute: Callable[[], None]) -> str:  # noqa: ARG002 - for other runners
+        """Queue `execute`. Raises Unavailable when closed, or when MAX_QUEUED jobs wait already."""
         with self._changed:
             if self._closed:
                 raise Unavailable("The server is stopping and takes no more jobs: try again when it is back.")
             if len(self._queue) >= MAX_QUEUED:
                 raise Unavailable(f"{MAX_QUEUED} jobs are waiting already: try again later.")
-            self._queue.append(run)
+            self._queue.append(execute)
             self._changed.notify()
+        return ""
 
     def close(self) -> None:
         """Drop what is queued and wait for what runs, `grace_s` at most; may be called again."""

@@ -16,7 +16,7 @@ import threading
 from gramian_local.jobs import ThreadJobRunner
 runner = ThreadJobRunner(grace_s=0.1)
 started = threading.Event()
-runner.submit(lambda: (started.set(), threading.Event().wait()))
+runner.submit("c1", 1, lambda: (started.set(), threading.Event().wait()))
 started.wait()
 runner.close()
 """
@@ -27,7 +27,7 @@ def test_jobs_run_in_order_on_one_worker(eventually):
     runner = ThreadJobRunner(workers=1)
     done = []
     for number in range(20):
-        runner.submit(lambda number=number: done.append(number))
+        runner.submit("c1", 1, lambda number=number: done.append(number))
     eventually(lambda: len(done) == 20)
     runner.close()
     assert done == list(range(20))
@@ -39,7 +39,7 @@ def test_jobs_run_side_by_side_on_two_workers():
     meeting = threading.Barrier(2, timeout=10)
     met = []
     for _ in range(4):
-        runner.submit(lambda: met.append(meeting.wait()))
+        runner.submit("c1", 1, lambda: met.append(meeting.wait()))
     while len(met) < 4:
         time.sleep(0.005)
     runner.close()
@@ -54,8 +54,8 @@ def test_failing_job_is_logged_and_the_next_runs(eventually, caplog):
     def fail():
         raise RuntimeError("broken job")
 
-    runner.submit(fail)
-    runner.submit(done.set)
+    runner.submit("c1", 1, fail)
+    runner.submit("c1", 1, done.set)
     assert done.wait(10)
     runner.close()
     assert "broken job" in caplog.text
@@ -71,8 +71,8 @@ def test_close_waits_for_running_and_drops_queued(caplog):
         time.sleep(0.1)
         done.set()
 
-    runner.submit(run)
-    runner.submit(lambda: dropped.append(1))
+    runner.submit("c1", 1, run)
+    runner.submit("c1", 1, lambda: dropped.append(1))
     started.wait(10)
     runner.close()
     runner.close()
@@ -80,14 +80,14 @@ def test_close_waits_for_running_and_drops_queued(caplog):
     assert dropped == []
     assert caplog.text.count("1 queued jobs were dropped") == 1
     with pytest.raises(Unavailable, match="stopping"):
-        runner.submit(run)
+        runner.submit("c1", 1, run)
 
 
 def test_close_waits_no_longer_than_its_bound(caplog):
     """A job that hangs must not hold the server up."""
     runner = ThreadJobRunner(workers=1, grace_s=0.05)
     started, release = threading.Event(), threading.Event()
-    runner.submit(lambda: (started.set(), release.wait(10)))
+    runner.submit("c1", 1, lambda: (started.set(), release.wait(10)))
     started.wait(10)
     before = time.monotonic()
     runner.close()
@@ -106,11 +106,11 @@ def test_submit_beyond_limit_is_unavailable(monkeypatch):
     monkeypatch.setattr(jobs_module, "MAX_QUEUED", 2)
     runner = ThreadJobRunner(workers=1)
     started, release = threading.Event(), threading.Event()
-    runner.submit(lambda: (started.set(), release.wait(10)))
+    runner.submit("c1", 1, lambda: (started.set(), release.wait(10)))
     started.wait(10)
-    runner.submit(lambda: None)
-    runner.submit(lambda: None)
+    runner.submit("c1", 1, lambda: None)
+    runner.submit("c1", 1, lambda: None)
     with pytest.raises(Unavailable, match="try again later"):
-        runner.submit(lambda: None)
+        runner.submit("c1", 1, lambda: None)
     release.set()
     runner.close()

@@ -21,7 +21,7 @@ from gramian.errors import (
 )
 from gramian.node import Node
 from gramian.ports import Link, Traffic
-from gramian.usecases import records
+from gramian.usecases import jobs, records
 from gramian.usecases.federation import (
     accept,
     control,
@@ -61,6 +61,11 @@ def run(node: Node, cid: str, pid: str, *, nudge_others: bool = False) -> None:
     except Exception:
         journal.error(node, project, "an unexpected error; the server's log has it")
         raise
+
+
+def run_job(task: jobs.Task) -> None:
+    """A job that syncs now. Raises TransportError, Unavailable."""
+    run(task.node, task.cid, task.project().pid, nudge_others=True)
 
 
 def _pass_undisturbed(node: Node, project: Project, link: Link, holding: lease.Lease) -> None:

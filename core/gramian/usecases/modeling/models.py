@@ -7,6 +7,8 @@ import time
 from secrets import token_hex
 from typing import Any
 
+import msgspec
+
 from gramian.domain.canonical import canonical_json
 from gramian.domain.frame import Frame
 from gramian.domain.models import inference, linear, mlr
@@ -27,6 +29,14 @@ ALGORITHMS = ("mlr",)
 READ_ATTEMPTS = 5
 
 
+class Build(msgspec.Struct, frozen=True):
+    """What a job builds: a model of `target` from `inputs`, all by name."""
+
+    model_id: str
+    target: str
+    inputs: list[str]
+
+
 def build(node: Node, cid: str, pid: str, model_id: str, algorithm: str, context: MLContext) -> int:
     """Submit the building of a model and return the job's number. Raises InvalidRequest for what cannot work."""
     project = find(node, cid, pid)
@@ -40,7 +50,13 @@ def build(node: Node, cid: str, pid: str, model_id: str, algorithm: str, context
     known = ledger.extended(ledger.attributes(node, project), used.moments.schema.names, used.moments.schema.types)
     target = contexts.target(context, known)
     inputs = contexts.inputs(context, known, target)
-    return jobs.submit(node, cid, "build", lambda: _build(node, project, model_id, target, inputs))
+    return jobs.submit(node, cid, "build", Build(model_id, target, inputs), project=project)
+
+
+def run_build(task: jobs.Task) -> None:
+    """The job. Raises InvalidRequest."""
+    wanted = task.arguments(Build)
+    _build(task.node, task.project(), wanted.model_id, wanted.target, wanted.inputs)
 
 
 def info(node: Node, cid: str, pid: str, model_id: str) -> dict[str, object]:
@@ -89,7 +105,6 @@ def predict(node: Node, cid: str, pid: str, model_id: str, frame: Frame) -> list
 
 
 def _build(node: Node, project: Project, model_id: str, target: str, inputs: list[str]) -> None:
-    """Runs in the job. Raises InvalidRequest."""
     started = time.monotonic()
     used = source.statistics(node, project)
     names = used.moments.schema.names

@@ -32,7 +32,7 @@ def _referenced(node: Node, project: Project) -> set[str]:
     """Every digest that an item of the project names."""
     found: set[str] = set()
     for key, item in node.state.query(project.partition):
-        if key.split("/")[0] in ("base", "delta", "publication", "peer", "federated", "model"):
+        if key.split("/")[0] in ("base", "delta", "publication", "peer", "federated", "model", "body"):
             fields = msgspec.json.decode(item.value, type=dict[str, object])
             found.update(str(fields[name]) for name in _POINTERS if fields.get(name))
     return found
