@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, BinaryIO, Protocol, TypeAlias, runtime_checkable
 
 if TYPE_CHECKING:
     from gramian.domain.statistics.moments import Array, Moments
     from gramian.domain.statistics.schema import Schema
 
+Data: TypeAlias = bytes | bytearray
+"""Bytes that whoever takes them does not change."""
 ANY = "*"
 """Write whatever is there."""
 ABSENT = ""
@@ -23,6 +25,10 @@ MAX_VALUE_BYTES = 350_000
 """Largest value of an item: DynamoDB allows 400 KB with keys and bookkeeping."""
 MAX_WRITES = 25
 """Most writes in one atomic group."""
+MAX_GROUP_BYTES = 3_500_000
+"""Most that the values of one atomic group hold together: DynamoDB allows 4 MB with everything."""
+MAX_PARTITION_BYTES = 2048
+MAX_KEY_BYTES = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +82,8 @@ class StateStore(Protocol):
         """Apply all writes or none. Each (partition, key) at most once, at most MAX_WRITES.
 
         Raises ConditionFailed if any expectation does not hold, StoreError if the store is out of order (full,
-        corrupt, unreachable), ValueError for a value above MAX_VALUE_BYTES, an empty partition or key or one
-        above 2048 or 1024 bytes, and a Check with ANY.
+        corrupt, unreachable), ValueError for what `gramian.writes.validate` refuses: values above MAX_VALUE_BYTES,
+        or MAX_GROUP_BYTES together, a partition or key that is empty or too long, a Check with ANY.
         """
         ...
 
@@ -123,13 +129,20 @@ class BlobInfo:
 class BlobStore(Protocol):
     """Immutable bytes named by their SHA-256 (hex), in spaces (one per project)."""
 
-    def put(self, space: str, data: bytes) -> str:
+    def put(self, space: str, data: Data) -> str:
         """Store durably, all or nothing, and return the digest; storing again refreshes `modified_at`."""
         ...
 
     def get(self, space: str, digest: str) -> bytes:
         """Return the bytes, verified. Raises BlobMissing, BlobCorrupt."""
         ...
+
+    def read(self, space: str, digest: str, start: int, size: int) -> bytes:
+        """Those bytes of a blob, fewer at its end, not verified. Raises BlobMissing.
+
+        For blobs that are too large to be held whole; a ranged GET where a server keeps them. What is inherited from
+        here fetches all of it each time."""
+        return self.get(space, digest)[start : start + size]
 
     def delete(self, space: str, digest: str) -> None:
         """Remove; absent is fine."""
@@ -139,6 +152,62 @@ class BlobStore(Protocol):
 
     def clear(self, space: str) -> None:
         """Remove the space with all its blobs; absent is fine."""
+        ...
+
+    def close(self) -> None: ...
+
+
+MAX_CUT_PEERS = 1_000
+"""Most heads in one cut."""
+MAX_CHUNKS = 65_536
+"""Most chunks of one blob."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """Leave to PUT one upload. `url` is absolute, or a path of the server that was asked; `headers` are to be sent."""
+
+    url: str
+    headers: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """An upload that is there. `tag` differs whenever the content does."""
+
+    size_bytes: int
+    tag: str
+
+
+class UploadStore(Protocol):
+    """Large files on their way into a project: sent by its user past the REST API, read once, removed.
+
+    `space` is a project's, `name` an upload's: lower-case hex digits.
+    """
+
+    def ticket(self, space: str, name: str, *, size_bytes: int, expires_at: int) -> Ticket:
+        """Let whoever holds the ticket PUT exactly so many bytes, until `expires_at` (unix seconds)."""
+        ...
+
+    def find(self, space: str, name: str) -> Arrived | None:
+        """What has arrived, whole; None before."""
+        ...
+
+    def open(self, space: str, name: str, tag: str) -> BinaryIO:
+        """Read it, from any position on, without holding it in memory. Raises BlobMissing unless it is there under
+        that tag; reads raise StoreError if it changes meanwhile."""
+        ...
+
+    def delete(self, space: str, name: str) -> None:
+        """Remove; absent is fine."""
+        ...
+
+    def clear(self, space: str) -> None:
+        """Remove all uploads of a space; absent is fine."""
+        ...
+
+    def expire(self, before: float) -> None:
+        """Remove what arrived before (unix seconds), and what half arrived; nothing where the store does so itself."""
         ...
 
     def close(self) -> None: ...
@@ -232,8 +301,12 @@ class Link(Protocol):
         """Tell resident peers, at most once, that something is new."""
         ...
 
-    def listen(self, fed_id: str, on_nudge: Callable[[bytes], None]) -> Callable[[], None]:
-        """Call `on_nudge` (from another thread) for each nudge until the returned function is called."""
+    def listen(self, fed_id: str, peer_id: str, on_nudge: Callable[[bytes], None]) -> Callable[[], None]:
+        """Call `on_nudge` (from another thread) for each nudge until the returned function is called.
+
+        `peer_id`: who listens. Of several that listen as the same peer, one at least hears a nudge; a transport
+        without nudges calls nobody.
+        """
         ...
 
     def traffic(self) -> Traffic: ...
@@ -264,6 +337,51 @@ class Transport(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+class Identity(Protocol):
+    """Who this process is: a part of the node that holds `master_key` (32 bytes), with a life of its own.
+
+    What processes leave behind for a while (jobs, leases, projects that are not kept) carries the `instance` of its
+    owner, so that others can tell when it is gone.
+    """
+
+    master_key: bytes
+    instance: str
+    """This process; without a slash."""
+
+    def alive(self, instance: str) -> bool:
+        """Whether the process that left this mark may still run."""
+        ...
+
+    def close(self) -> None:
+        """Be seen as gone."""
+        ...
+
+
+@runtime_checkable
+class MemberLogins(Protocol):
+    """What a transport has besides, if a member can be given a login of its own when it joins, so that eviction can
+    cut its line."""
+
+    def member_options(
+        self, options: Mapping[str, str], fed_id: str, peer_id: str, given: Sequence[Mapping[str, str]]
+    ) -> Mapping[str, str]:
+        """With the admin's `options`: those that the member lays over the invitation's (an empty text removes one).
+
+        Empty if the admin hands no logins out. `given`: what other members were given. The answer is kept and never
+        asked for again. Raises TransportRefused if there is none left.
+        """
+        ...
+
+    def awaits_login(self, options: Mapping[str, str]) -> bool:
+        """Whether these options, of an invitation, become complete only by what `member_options` answers."""
+        ...
+
+    def lock_out(self, options: Mapping[str, str], granted: Mapping[str, str]) -> str:
+        """What is left to do, in words for the admin, so that an evicted member reaches the transport no more;
+        `granted`: what `member_options` gave it, if anything. No secrets."""
+        ...
 
 
 class Scheduler(Protocol):

@@ -57,6 +57,25 @@ class BlobStoreContract:
         same = store.get(space, digest) == data
         assert same
 
+    def test_put_takes_what_can_be_changed_later(self, store: BlobStore, space: str) -> None:
+        """A bytearray is stored as it is now."""
+        data = bytearray(b"before")
+        digest = store.put(space, data)
+        data[:] = b"after!"
+        assert store.get(space, digest) == b"before"
+
+    def test_read_gives_part_of_a_blob(self, store: BlobStore, space: str) -> None:
+        """Any part, cut off at the end; nothing beyond it; and BlobMissing where there is no blob."""
+        data = bytes(range(256)) * 1000
+        digest = store.put(space, data)
+        for start, size in ((0, 8), (0, len(data)), (1000, 100_000), (len(data) - 5, 10), (0, 10 * len(data))):
+            part = store.read(space, digest, start, size)
+            assert part == data[start : start + size]
+        for start, size in ((len(data), 10), (10 * len(data), 10), (10, 0)):
+            assert store.read(space, digest, start, size) == b""
+        with pytest.raises(BlobMissing):
+            store.read(space, hashlib.sha256(b"absent").hexdigest(), 0, 10)
+
     def test_put_twice_gives_same_digest_once_in_list(self, store: BlobStore, space: str) -> None:
         """Content names the blob."""
         assert store.put(space, b"data") == store.put(space, b"data")

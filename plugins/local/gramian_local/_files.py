@@ -62,7 +62,7 @@ def make_directory(path: Path) -> None:
     sync_directory(path.parent)
 
 
-def replace_file(path: Path, data: bytes) -> None:
+def replace_file(path: Path, data: bytes | bytearray) -> None:
     """Put `data` at `path` (0600), whole or not at all, whatever is there now; durable on return."""
     with _temporary(path.parent, data) as temporary:
         temporary.replace(path)
@@ -84,7 +84,7 @@ def create_file(path: Path, data: bytes) -> bool:
 
 
 @contextmanager
-def _temporary(directory: Path, data: bytes) -> Iterator[Path]:
+def _temporary(directory: Path, data: bytes | bytearray) -> Iterator[Path]:
     """A synced file with `data` for the block to rename or link; its own name is gone afterwards."""
     path = directory / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
     try:

@@ -9,12 +9,12 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 from gramian.errors import BlobCorrupt, BlobMissing, StoreError
-from gramian.ports import BlobInfo, BlobStore
+from gramian.ports import BlobInfo, BlobStore, Data
 from gramian_local._files import TEMPORARY_PREFIX, make_directory, replace_file, store_errors, sync_directory
 
 _SPACE: Final = re.compile(r"[0-9a-f-]{1,64}")
@@ -38,7 +38,7 @@ class FileBlobStore(BlobStore):
         self._root = Path(root)
         self._clock = clock
 
-    def put(self, space: str, data: bytes) -> str:
+    def put(self, space: str, data: Data) -> str:
         digest = hashlib.sha256(data).hexdigest()
         path = self._path(space, digest)
         with store_errors(self._root):
@@ -52,17 +52,20 @@ class FileBlobStore(BlobStore):
 
     def get(self, space: str, digest: str) -> bytes:
         path = self._path(space, digest)
-        with store_errors(path):
-            try:
-                data = path.read_bytes()
-            except FileNotFoundError as error:
-                raise BlobMissing(f"There is no blob {digest} in space {space}.") from error
+        with store_errors(path), _found(space, digest):
+            data = path.read_bytes()
         if hashlib.sha256(data).hexdigest() != digest:
             raise BlobCorrupt(
                 f"Blob {digest} in space {space} is damaged, its bytes no longer match their digest: "
                 f"check the disk and restore {path} from a backup, or learn the project's data again."
             )
         return data
+
+    def read(self, space: str, digest: str, start: int, size: int) -> bytes:
+        path = self._path(space, digest)
+        with store_errors(path), _found(space, digest), path.open("rb", buffering=0) as file:
+            file.seek(start)
+            return file.read(size)
 
     def delete(self, space: str, digest: str) -> None:
         path = self._path(space, digest)
@@ -110,6 +113,14 @@ class FileBlobStore(BlobStore):
                         yield BlobInfo(name, status.st_size, status.st_mtime)
                     elif name.startswith(TEMPORARY_PREFIX) and self._clock() - status.st_mtime > _STALE_S:
                         path.unlink()
+
+
+@contextmanager
+def _found(space: str, digest: str) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise BlobMissing(f"There is no blob {digest} in space {space}.") from error
 
 
 def _names(directory: Path) -> list[str]:

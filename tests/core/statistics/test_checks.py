@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from gramian.domain.statistics import packed
+from gramian.domain.statistics import packed, possible
 from gramian.domain.statistics.checks import verify
 from gramian.domain.statistics.clamp import clamp
 from gramian.domain.statistics.gaps import expand, second_moments
@@ -208,6 +208,33 @@ def test_verify_of_tampered_statistics_names_check_and_attribute(kind: str, hone
     tamper, text = TAMPERED[kind]
     with pytest.raises(Refused, match=text):
         verify(tamper(honest))
+
+
+@pytest.fixture
+def tiny_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything that goes by blocks of rows takes two rows or so at a time."""
+    monkeypatch.setattr(packed, "BLOCK_ENTRIES", 4)
+    monkeypatch.setattr(possible, "ONE_BLOCK_ROWS", 1)
+    monkeypatch.setattr(possible, "BLOCK_ROWS", 2)
+
+
+@pytest.mark.usefixtures("tiny_blocks")
+@pytest.mark.parametrize("kind", TAMPERED)
+def test_verify_by_small_blocks_names_the_same(kind: str, honest: Moments) -> None:
+    """Where blocks begin changes neither what is refused nor what is said about it."""
+    tamper, text = TAMPERED[kind]
+    verify(honest)
+    with pytest.raises(Refused, match=text):
+        verify(tamper(honest))
+
+
+@pytest.mark.usefixtures("tiny_blocks")
+@given(seed=SEEDS)
+@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_verify_by_small_blocks_passes_honest_statistics(seed: int, nasty: Callable) -> None:
+    """A factor made by blocks is as good as one of LAPACK's."""
+    x, schema = nasty(seed, most_rows=200)
+    verify(publish(reduce(add, split(x, schema, seed))))
 
 
 def test_verify_of_products_without_shared_rows_is_refused() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,14 +12,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.numpy import load, save
 
 from gramian.domain.canonical import canonical_json
+from gramian.domain.statistics import packed
 from gramian.domain.statistics.digest import content_digest
 from gramian.domain.statistics.kernel import accumulate
 from gramian.domain.statistics.layout import SUMS
 from gramian.domain.statistics.moments import Moments
+from gramian.domain.statistics.rows import collected, rows_of
 from gramian.domain.statistics.schema import Schema
-from gramian.domain.statistics.snapshot import MAX_HEADER_BYTES, decode, encode, read_extra
+from gramian.domain.statistics.snapshot import MAX_HEADER_BYTES, decode, encode, read_extra, scan
 from gramian.errors import Refused
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -47,6 +51,59 @@ def test_decode_of_encoded_statistics_gives_the_same_bits(seed: int, local: bool
             assert np.array_equal(getattr(read.local, name), getattr(m.local, name))
     else:
         assert read.local is None
+
+
+def test_encode_writes_what_the_safetensors_library_writes(moments: Moments) -> None:
+    """The same bytes, which that library also reads; names of any letters, arrays of no length."""
+    for names in (("a", "b", "s"), ("ä\x01", 'é"\\', "\U0001f600")):
+        m = replace(moments, schema=Schema(names, 2, (0, 1, 2)))
+        data = bytes(encode(m, extra={"note": "\x7f/ü"}))
+        meta = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
+        assert data == save({name: getattr(m, name) for name in SUMS}, meta)
+        assert all(np.array_equal(values, getattr(m, name)) for name, values in load(data).items())
+
+
+@given(seed=SEEDS)
+@settings(deadline=None, max_examples=50)
+def test_scan_gives_the_same_bits_block_by_block(seed: int, nasty: Callable) -> None:
+    """Statistics that are read in blocks are those that are read at once, and so are their bytes and digest."""
+    x, schema = nasty(seed)
+    m = accumulate(x, schema)
+    data = encode(m)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gramian.domain.statistics.snapshot.BLOCK_BYTES", 16)
+        patch.setattr(packed, "BLOCK_ENTRIES", 3)
+        rows, digest = scan(lambda start, size: data[start : start + size])
+    assert digest == hashlib.sha256(data).hexdigest()
+    assert np.array_equal(rows.summary.squares, rows_of(m).summary.squares)
+    read = collected(rows)
+    assert content_digest(read) == content_digest(m)
+    assert encode(rows) == data
+
+
+def test_scan_of_other_orders_of_tensors_reads_the_same(moments: Moments) -> None:
+    """Only that they follow each other without holes is asked for."""
+    data = encode(moments)
+    size = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + size])
+    body, end = b"", 0
+    for name in sorted(SUMS, reverse=True):
+        start, stop = header[name]["data_offsets"]
+        body += data[8 + size + start : 8 + size + stop]
+        header[name]["data_offsets"] = [end, end + stop - start]
+        end += stop - start
+    turned = framed(json.dumps(header).encode(), body)
+    rows, digest = scan(lambda start, size: turned[start : start + size])
+    assert digest == hashlib.sha256(turned).hexdigest()
+    assert content_digest(collected(rows)) == content_digest(decode(turned)) == content_digest(moments)
+
+
+def test_scan_of_cut_bytes_is_refused(moments: Moments) -> None:
+    """Every shorter prefix."""
+    data = encode(moments)
+    for end in range(len(data)):
+        with pytest.raises(Refused):
+            scan(lambda start, size, end=end: data[start : min(start + size, end)])
 
 
 def test_encode_without_local_carries_no_row_value(moments: Moments) -> None:

@@ -6,24 +6,23 @@ stands behind a snapshot is what signatures say.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gramian.domain.statistics import packed
-from gramian.domain.statistics.derived import counts, pair_counts, pair_sums
+from gramian.domain.statistics.derived import counts
 from gramian.domain.statistics.gaps import (
     mask_counts,
     mask_squares,
     mask_sums,
-    one_hot_groups,
     positions,
     second_moments,
 )
 from gramian.domain.statistics.layout import FLOOR, LARGEST, MOST_ROWS, SUMS, shapes
 from gramian.domain.statistics.moments import Array, Moments
-from gramian.domain.statistics.possible import first_impossible, scaled_products, tolerance
+from gramian.domain.statistics.possible import first_impossible, tolerance
 from gramian.errors import Refused
 
 SLACK = 1e-9
@@ -33,16 +32,16 @@ SLACK = 1e-9
 def verify(m: Moments) -> None:
     """Raise Refused, naming the check and the attribute, unless `m` can be the statistics of some rows.
 
-    Local arrays are not looked at. What `clamp` returns for honest statistics always passes.
+    Local arrays are not looked at. What `clamp` returns for honest statistics always passes. Works on blocks of rows:
+    without gaps it takes no more memory than P has.
     """
     _check_form(m)
     with np.errstate(over="ignore"):
         _check_presence(m)
         _check_ones(m)
-        P = packed.unpack(m.P, m.size)
-        _check_cells(m, P)
-        _check_masked_sums(m, P)
-        _check_conditional_squares(m, P)
+        _check_cells(m)
+        _check_masked_sums(m)
+        _check_conditional_squares(m)
         _check_powers(m)
     _check_products(m)
 
@@ -58,9 +57,19 @@ def _check_form(m: Moments) -> None:
             raise Refused(f"{name} is not float64 of shape {shape}")
     names, c = m.schema.names, m.schema.continuous
     for name in SUMS:
-        _require(_finite_rows(m, name), _gap_names(m) if name == "N" else names, f"{name} is not finite")
+        _check_finite(getattr(m, name), name, _gap_names(m) if name == "N" else names)
     _require(np.abs(m.origin) <= LARGEST, names, "origin is too large")
     _require(m.origin[c:] == 0, names[c:], "origin of type B is not 0")
+
+
+def _check_finite(values: Array, name: str, names: Sequence[str]) -> None:
+    flat = values.reshape(-1)
+    for start in range(0, len(flat), packed.BLOCK_ENTRIES):
+        finite = np.isfinite(flat[start : start + packed.BLOCK_ENTRIES])
+        if not finite.all():
+            place = start + int(finite.argmin())
+            row = packed.row(place, len(names)) if name in ("P", "N") else place // max(1, len(flat) // len(values))
+            raise Refused(f"{name} is not finite: attribute {names[row]!r}")
 
 
 def _check_presence(m: Moments) -> None:
@@ -82,22 +91,28 @@ def _check_ones(m: Moments) -> None:
     _require(_frechet(S1, s, shared, shared[:, -1:]), names, "count of ones is out of bounds")
 
 
-def _check_cells(m: Moments, P: Array) -> None:
+def _check_cells(m: Moments) -> None:
     """Products of two B count rows; of the categories of one column a row has at most one."""
-    c, names = m.schema.continuous, m.schema.names
-    place = positions(m.schema, m.gaps)[c:]
-    ones, shared = mask_sums(m)[c:].take(place, axis=1), mask_counts(m)[place[:, None], place]
-    cells = P[c:, c:]
-    _require(cells.diagonal() == m.s[c:], names[c:], "P_jj is not the count of ones")
-    _require(_whole(cells), names[c:], "cell count is not whole")
-    _require(_frechet(cells, ones, ones.T, shared), names[c:], "cell count is out of bounds")
-    for members in one_hot_groups(m.schema):
-        block = P[np.ix_(members, members)]
-        exclusive = block == np.diag(block.diagonal())
-        _require(exclusive, [names[i] for i in members], "category is not exclusive")
+    p, c, names = m.size, m.schema.continuous, m.schema.names[m.schema.continuous :]
+    place = positions(m.schema, m.gaps)
+    N1, S1, s = mask_counts(m), mask_sums(m), m.s[c:]
+    group = np.array(m.schema.groups)
+    _require(second_moments(m)[c:] == s, names, "P_jj is not the count of ones")
+    for first, last in packed.blocks(p - c):
+        first, last = first + c, last + c
+        cells, rows, columns = packed.upper(m.P, p, first, last), slice(first, last), slice(first, p)
+        above = np.arange(first, p) >= np.arange(first, last)[:, None]
+        ones, others = S1[rows][:, place[columns]], S1[columns][:, place[rows]].T
+        own = names[first - c :]
+        _require(_whole(cells), own, "cell count is not whole")
+        fitting = _frechet(cells, ones, others, N1[place[rows, None], place[columns]])
+        _require(fitting | ~above, own, "cell count is out of bounds")
+        same = (group[rows, None] == group[columns]) & above
+        same[np.arange(last - first), np.arange(last - first)] = False
+        _require(~same | (cells == 0), own, "category is not exclusive")
 
 
-def _check_masked_sums(m: Moments, P: Array) -> None:
+def _check_masked_sums(m: Moments) -> None:
     """Sums over the rows that have another attribute agree with those over all rows."""
     c, names = m.schema.continuous, m.schema.names
     S1, Q1 = mask_sums(m), mask_squares(m)
@@ -109,18 +124,23 @@ def _check_masked_sums(m: Moments, P: Array) -> None:
     _require((Q1 >= 0) & _at_most(Q1, squares), names, "sum of squares is out of bounds")
     _require(_at_most(S1[:c] * S1[:c], shared[:c] * Q1), names, "S^2 is above N Q")
     if m.gaps or m.n == 0:
-        together = pair_counts(m) > 0
-        _require(together | (P == 0), names, "P is not 0 where no row has both attributes")
+        N1 = mask_counts(m)
+        for first, last in packed.blocks(m.size):
+            together = N1[place[first:last, None], place[first:]] > 0
+            none = packed.upper(m.P, m.size, first, last) == 0
+            _require(together | none, names[first:], "P is not 0 where no row has both attributes")
 
 
-def _check_conditional_squares(m: Moments, P: Array) -> None:
+def _check_conditional_squares(m: Moments) -> None:
     """0 <= G <= Q and P_ij^2 <= n1 G, with n1 the rows that have i and a 1 in j."""
-    c, names = m.schema.continuous, m.schema.names
-    bound = mask_squares(m).take(positions(m.schema, m.gaps)[c:], axis=1)
-    _require((m.G >= 0) & _at_most(m.G, bound), names, "G is out of bounds")
-    products = P[:c, c:]
-    ones = pair_sums(m)[c:, :c].T
-    _require(_at_most(products * products, ones * m.G), names, "P^2 is above n1 G")
+    p, c, names = m.size, m.schema.continuous, m.schema.names
+    place, squares, S1 = positions(m.schema, m.gaps), mask_squares(m), mask_sums(m)
+    for first, last in _row_blocks(c, p - c):
+        G, rows = m.G[first:last], slice(first, last)
+        _require((G >= 0) & _at_most(G, squares[rows][:, place[c:]]), names[rows], "G is out of bounds")
+        products = packed.columns(m.P, p, first, last, c)
+        ones = S1[c:, place[rows]].T
+        _require(_at_most(products * products, ones * G), names[rows], "P^2 is above n1 G")
 
 
 def _check_powers(m: Moments) -> None:
@@ -136,7 +156,7 @@ def _check_powers(m: Moments) -> None:
 
 
 def _check_products(m: Moments) -> None:
-    row = first_impossible(scaled_products(m), tolerance(m.size))
+    row = first_impossible(m, tolerance(m.size))
     if row is not None:
         name = [*_gap_names(m), "(all rows)", *m.schema.names][row]
         raise Refused(f"second moments of {name!r} are impossible with those before it")
@@ -149,12 +169,10 @@ def _require(ok: NDArray[np.bool_], names: Sequence[str], failure: str) -> None:
         raise Refused(f"{failure}: attribute {names[row]!r}")
 
 
-def _finite_rows(m: Moments, name: str) -> NDArray[np.bool_]:
-    values = getattr(m, name)
-    if name in ("P", "N"):
-        values = packed.unpack(values, m.size if name == "P" else len(m.gaps))
-    finite: NDArray[np.bool_] = np.isfinite(values)
-    return finite
+def _row_blocks(rows: int, columns: int) -> Iterator[tuple[int, int]]:
+    """As `packed.blocks`, for a matrix; none if it is empty."""
+    step = max(1, packed.BLOCK_ENTRIES // max(1, columns))
+    return ((first, min(rows, first + step)) for first in range(0, rows if columns else 0, step))
 
 
 def _gap_names(m: Moments) -> list[str]:

@@ -10,7 +10,7 @@ from gramian.domain.statistics import packed
 from gramian.domain.statistics.derived import counts, pair_sums
 from gramian.domain.statistics.gaps import mask_counts, mask_squares, mask_sums, positions, second_moments
 from gramian.domain.statistics.moments import Array, Moments
-from gramian.domain.statistics.possible import possible, scaled_products, tolerance
+from gramian.domain.statistics.possible import possible, tolerance
 
 _FIRST_RAISE = 2.0**-50
 _STEPS = 24
@@ -29,10 +29,9 @@ def clamp(m: Moments) -> Moments:
     m = replace(m, G=G, local=None)
     raise_by = _FIRST_RAISE
     for _ in range(_STEPS):
-        raised = _with_squares(m, squares)
         # Half the tolerance of `verify`: another machine's Cholesky rounds otherwise.
-        if possible(scaled_products(raised), tolerance(m.size) / 2.0):
-            return _with_powers_in_bounds(raised)
+        if possible(m, tolerance(m.size) / 2.0, _diagonal(m, squares)):
+            return _with_powers_in_bounds(_with_squares(m, squares))
         squares[:, -1] += raise_by * error
         raise_by *= 4.0
     raise ValueError("statistics are inconsistent: no rows have them")
@@ -41,7 +40,9 @@ def clamp(m: Moments) -> Moments:
 def _raised_conditional_squares(m: Moments) -> Array:
     """G at least P_ij^2 / n1."""
     c = m.schema.continuous
-    products = packed.unpack(m.P, m.size)[:c, c:]
+    if not m.G.size:
+        return m.G
+    products = packed.columns(m.P, m.size, 0, c, c)
     raised: Array = np.maximum(m.G, _ratio(products * products, pair_sums(m)[c:, :c].T))
     return raised
 
@@ -54,6 +55,11 @@ def _raised_squares(m: Moments, G: Array) -> Array:
     np.maximum.at(squares.T, place[c:], G.T)
     squares[:, -1] = squares.max(axis=1)
     return squares
+
+
+def _diagonal(m: Moments, squares: Array) -> Array:
+    """(p,) P_ii with those of C replaced."""
+    return np.concatenate((squares[:, -1], second_moments(m)[m.schema.continuous :]))
 
 
 def _with_squares(m: Moments, squares: Array) -> Moments:

@@ -9,44 +9,44 @@ import numpy as np
 
 from gramian.domain.statistics import packed
 from gramian.domain.statistics.gaps import mask_counts, mask_sums, positions, second_moments
-from gramian.domain.statistics.moments import Array, Moments
+from gramian.domain.statistics.moments import Array, Moments, Sums
 
 
-def counts(m: Moments) -> Array:
+def counts(m: Sums) -> Array:
     """(p,) n_i: rows that have attribute i."""
     n: Array = mask_counts(m)[positions(m.schema, m.gaps), -1]
     return n
 
 
-def means(m: Moments) -> Array:
+def means(m: Sums) -> Array:
     """(p,) o + s / n_i; NaN where n_i = 0."""
     return m.origin + offsets(m)
 
 
-def offsets(m: Moments) -> Array:
+def offsets(m: Sums) -> Array:
     """(p,) mean less origin, s / n_i, which keeps the digits that a large mean hides; NaN where n_i = 0."""
     return _ratio(m.s, counts(m))
 
 
-def spread(m: Moments) -> Array:
+def spread(m: Sums) -> Array:
     """(p,) C_ii = P_ii - s_i^2 / n_i, the sum of squares about the mean, which rounding can leave below 0; 0 where
     n_i = 0."""
     return second_moments(m) - m.s * m.s / np.maximum(counts(m), 1.0)
 
 
-def variances(m: Moments) -> Array:
+def variances(m: Sums) -> Array:
     """(p,) population variances, at least 0; NaN where n_i = 0. Same bits as the diagonal of `covariance`."""
     n, mean = counts(m), offsets(m)
     return np.maximum(_ratio(second_moments(m), n) - mean * mean, 0.0)
 
 
-def pair_counts(m: Moments) -> Array:
+def pair_counts(m: Sums) -> Array:
     """(p, p) n_ij: rows that have both attributes."""
     place = positions(m.schema, m.gaps)
     return mask_counts(m)[place[:, None], place]
 
 
-def pair_sums(m: Moments) -> Array:
+def pair_sums(m: Sums) -> Array:
     """(p, p) S_i,g(j): sum of u_i over the rows that have both attributes."""
     return mask_sums(m).take(positions(m.schema, m.gaps), axis=1)
 

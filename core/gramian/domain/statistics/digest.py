@@ -7,8 +7,9 @@ import hashlib
 import numpy as np
 
 from gramian.domain.canonical import canonical_json, join
+from gramian.domain.statistics import packed
 from gramian.domain.statistics.layout import SUMS
-from gramian.domain.statistics.moments import Array, Moments
+from gramian.domain.statistics.moments import Moments
 
 TAG = "gramian/statistics/1"
 
@@ -20,13 +21,11 @@ def content_digest(m: Moments) -> str:
     sha = hashlib.sha256(join(TAG, shape))
     sha.update(m.n.to_bytes(8, "little"))
     for name in SUMS:
-        sha.update(published(getattr(m, name)))
+        values = np.ascontiguousarray(getattr(m, name)).reshape(-1)
+        for start in range(0, len(values), packed.BLOCK_ENTRIES):
+            block = values[start : start + packed.BLOCK_ENTRIES] + 0.0
+            sha.update(block.astype("<f8", copy=False).data)
     return sha.hexdigest()
-
-
-def published(values: Array) -> bytes:
-    """The bytes of an array: row-major, little-endian float64, +0 for both zeros."""
-    return np.ascontiguousarray(values + 0.0, dtype="<f8").tobytes()
 
 
 def denormals_work() -> bool:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gramian.domain.statistics import packed
-from gramian.domain.statistics.moments import Array, Moments
+from gramian.domain.statistics.moments import Array, M, Summary, Sums
 from gramian.domain.statistics.schema import Schema
 
 
@@ -32,12 +32,12 @@ def one_hot_groups(schema: Schema) -> list[list[int]]:
     return [group for group in members.values() if len(group) > 1]
 
 
-def second_moments(m: Moments) -> Array:
+def second_moments(m: Sums) -> Array:
     """(p,) P_ii = sum u_i^2."""
-    return m.P[packed.diagonal(m.size)]
+    return m.squares if isinstance(m, Summary) else m.P[packed.diagonal(m.size)]
 
 
-def mask_counts(m: Moments) -> Array:
+def mask_counts(m: Sums) -> Array:
     """N1 (q + 1, q + 1): rows that two masks share; the last mask is all rows."""
     q = len(m.gaps)
     full = np.empty((q + 1, q + 1))
@@ -47,17 +47,17 @@ def mask_counts(m: Moments) -> Array:
     return full
 
 
-def mask_sums(m: Moments) -> Array:
+def mask_sums(m: Sums) -> Array:
     """S1 (p, q + 1): sum u_i m_h; the last column is s."""
     return np.concatenate((m.S, m.s[:, None]), axis=1)
 
 
-def mask_squares(m: Moments) -> Array:
+def mask_squares(m: Sums) -> Array:
     """Q1 (p_c, q + 1): sum u_i^2 m_h; the last column is P_ii."""
     return np.concatenate((m.Q, second_moments(m)[: m.schema.continuous, None]), axis=1)
 
 
-def expand(m: Moments, gaps: Iterable[int]) -> Moments:
+def expand(m: M, gaps: Iterable[int]) -> M:
     """The same statistics with N, S and Q for a superset of `m.gaps`, sorted."""
     target = tuple(sorted(gaps))
     if target == m.gaps:
@@ -73,7 +73,7 @@ def expand(m: Moments, gaps: Iterable[int]) -> Moments:
     )
 
 
-def normalise(m: Moments) -> Moments:
+def normalise(m: M) -> M:
     """Normal form: without the groups of which no row is missing."""
     q = len(m.gaps)
     kept = np.flatnonzero(m.N[packed.diagonal(q)] != m.n)

@@ -7,7 +7,8 @@ order: no BLAS, no `**`, no full sums, which differ between machines and version
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,7 @@ from gramian.domain.statistics.gaps import (
     second_moments,
 )
 from gramian.domain.statistics.layout import FLOOR
-from gramian.domain.statistics.moments import Array, LocalMoments, Moments
+from gramian.domain.statistics.moments import Array, LocalMoments, M, Moments, Summary, Sums
 from gramian.domain.statistics.origin import rounded
 from gramian.domain.statistics.widen import empty
 
@@ -37,56 +38,77 @@ IMPOSSIBLE = 1e-12
 """Share of A by which rounding alone cannot push a sum of squares below 0."""
 
 
-def rebase(m: Moments, origin: Array) -> Moments:
+def rebase(m: M, origin: Array) -> M:
     """The same rows about another origin (p,), which is 0 for B. Loses digits with the square of the distance in
     standard deviations. Raises ValueError for an origin of B that is not 0."""
-    t = m.origin - origin
-    c, q = m.schema.continuous, len(m.gaps)
-    if t[c:].any():
-        raise ValueError("the origin of type B is 0")
-    if not t.any():
+    if not (m.origin - origin).any():
         return m
-    place = positions(m.schema, m.gaps)
-    N1, S1 = mask_counts(m), mask_sums(m)
-    P, G = _rebase_products(m, t, place, N1, S1)
-    sums = S1 + t[:, None] * N1[place]
-    tc, nc = t[:c], N1[place[:c]]
-    # As for P_ii, to the bit: where attribute i is present, Q is P_ii.
-    cross = tc[:, None] * S1[:c]
-    squares = mask_squares(m) + ((cross + cross) + (tc * tc)[:, None] * nc)
-    t3, t4 = _rebase_powers(m, tc, nc[:, q])
-    return replace(
-        m,
-        origin=origin,
-        s=sums[:, q].copy(),
-        t3=t3,
-        t4=t4,
-        P=P,
-        G=G,
-        S=sums[:, :q].copy(),
-        Q=squares[:, :q].copy(),
-        local=_rebase_local(m.local, P[packed.diagonal(m.size)]),
-    )
-
-
-def _rebase_products(m: Moments, t: Array, place: NDArray[np.intp], N1: Array, S1: Array) -> tuple[Array, Array]:
-    """P' and G'. Rows of B need no change: t is 0 there and right of there."""
-    c = m.schema.continuous
+    shift = Shift.of(m, origin)
+    moved: M = shift.sums(m)
+    if isinstance(moved, Summary):
+        return moved
     P, G = m.P.copy(), m.G.copy()
-    by_mask = np.ascontiguousarray(S1.T)
-    for i, row in packed.rows(m.size):
-        if i == c:
-            break
-        others = by_mask[place[i]]  # S_j,g(i) for every j
-        own = S1[i, place[i:]]  # S_i,g(j) for j >= i
-        both = N1[place[i], place[i:]]
-        ones = P[row][c - i :].copy()
-        P[row] += (t[i] * others[i:] + t[i:] * own) + t[i] * t[i:] * both
-        G[i] += 2.0 * t[i] * ones + t[i] * t[i] * others[c:]
-    return P, G
+    shift.rows(0, P, G)
+    return replace(moved, P=P, G=G, local=_rebase_local(m.local, P[packed.diagonal(m.size)]))
 
 
-def _rebase_powers(m: Moments, t: Array, n: Array) -> tuple[Array, Array]:
+@dataclass(frozen=True, slots=True)
+class Shift:
+    """What moves statistics to `origin`, by `t` = the old less the new one."""
+
+    origin: Array
+    t: Array
+    place: NDArray[np.intp]
+    N1: Array
+    S1: Array
+    by_mask: Array  # S1 transposed
+
+    @classmethod
+    def of(cls, m: Sums, origin: Array) -> Shift:
+        """Raises ValueError for an origin of B that is not 0."""
+        t = m.origin - origin
+        if t[m.schema.continuous :].any():
+            raise ValueError("the origin of type B is 0")
+        S1 = mask_sums(m)
+        by_mask = np.ascontiguousarray(S1.T)
+        return cls(origin, t, positions(m.schema, m.gaps), mask_counts(m), S1, by_mask)
+
+    def sums(self, m: M) -> M:
+        """All of `m` moved but P, G and the local arrays."""
+        c, q = m.schema.continuous, len(m.gaps)
+        sums = self.S1 + self.t[:, None] * self.N1[self.place]
+        t, n = self.t[:c], self.N1[self.place[:c]]
+        # As for P_ii, to the bit: where attribute i is present, Q is P_ii.
+        cross = t[:, None] * self.S1[:c]
+        squares = mask_squares(m) + ((cross + cross) + (t * t)[:, None] * n)
+        t3, t4 = _rebase_powers(m, t, n[:, q])
+        more: dict[str, Any] = {}
+        if isinstance(m, Summary):
+            more["squares"] = np.concatenate((squares[:, q], m.squares[c:]))
+        s, S, Q = sums[:, q].copy(), sums[:, :q].copy(), squares[:, :q].copy()
+        return replace(m, origin=self.origin, s=s, t3=t3, t4=t4, S=S, Q=Q, **more)
+
+    def rows(self, first: int, P: Array, G: Array) -> None:
+        """Move in place the rows from `first` on of P (packed) and of G. Those of B need no change: t is 0 there and
+        right of there."""
+        p, c, start = len(self.t), len(self.t) - G.shape[1], 0
+        for i in range(first, min(first + len(G), c)):
+            row, t = P[start : start + p - i], self.t[i]
+            others = self.by_mask[self.place[i]]  # S_j,g(i) for every j
+            own, both = self._own(i)
+            ones = row[c - i :].copy()
+            row += (t * others[i:] + self.t[i:] * own) + t * self.t[i:] * both
+            G[i - first] += 2.0 * t * ones + t * t * others[c:]
+            start += p - i
+
+    def _own(self, i: int) -> tuple[Array, Array]:
+        """S_i,g(j) and N_g(i),g(j) for j >= i: one number each without gaps."""
+        if len(self.N1) == 1:
+            return self.S1[i], self.N1[0]
+        return self.S1[i, self.place[i:]], self.N1[self.place[i], self.place[i:]]
+
+
+def _rebase_powers(m: Sums, t: Array, n: Array) -> tuple[Array, Array]:
     c = m.schema.continuous
     s, t2 = m.s[:c], second_moments(m)[:c]
     t3 = m.t3 + 3.0 * t * t2 + 3.0 * (t * t) * s + t * t * t * n
@@ -103,23 +125,23 @@ def add(a: Moments, b: Moments) -> Moments:
     """The statistics of the rows of both. Keeps a's origin per attribute while the pooled mean lies within FAR_SD
     pooled standard deviations of it, else takes the rule's from the pooled statistics; where only one side has
     values, its origin is the one in question. Raises ValueError for different schemas."""
-    _same_schema(a, b)
+    same_schema(a, b)
     if a.n == 0 or b.n == 0:
         return replace(b if a.n == 0 else a, local=_add_local(a.local, b.local))
-    origin = _pooled_origin(a, b)
+    origin = pooled_origin(a, b)
     a, b = rebase(a, origin), rebase(b, origin)
-    return normalise(replace(_combine(np.add, a, b), local=_add_local(a.local, b.local)))
+    return normalise(replace(combine(np.add, a, b), local=_add_local(a.local, b.local)))
 
 
 def subtract(a: Moments, b: Moments) -> Moments:
     """Forget: the statistics of the rows of `a` that are not in `b`, about a's origin. `low` and `high` stay as
     bounds, A adds up. Raises ValueError, naming the attribute, if the rows of `b` cannot be among those of `a`."""
-    _same_schema(a, b)
+    same_schema(a, b)
     if b.n > a.n:
         raise ValueError(f"{b.n} rows to forget, but only {a.n} were learned")
     b = rebase(b, a.origin)
     error = _error_scale(a) + _error_scale(b)
-    left = _combine(np.subtract, a, b)
+    left = combine(np.subtract, a, b)
     _check_remainder(left, error)
     local = None if a.local is None else replace(a.local, a=error)
     return _without_residue(normalise(replace(left, local=local)))
@@ -136,12 +158,13 @@ def doubtful(m: Moments) -> list[str]:
     return [m.schema.names[i] for i in np.flatnonzero(lost)]
 
 
-def _same_schema(a: Moments, b: Moments) -> None:
+def same_schema(a: Sums, b: Sums) -> None:
     if a.schema != b.schema:
         raise ValueError("statistics of different schemas do not add")
 
 
-def _pooled_origin(a: Moments, b: Moments) -> Array:
+def pooled_origin(a: Sums, b: Sums) -> Array:
+    """(p,) origin that `add` moves both to."""
     na, nb = counts(a), counts(b)
     n = np.maximum(na + nb, 1.0)
     base = np.where(na > 0, a.origin, b.origin)
@@ -155,21 +178,13 @@ def _pooled_origin(a: Moments, b: Moments) -> Array:
     return np.where(far, rounded(base + offset, variance), base)
 
 
-def _combine(operation: np.ufunc, a: Moments, b: Moments) -> Moments:
+def combine(operation: np.ufunc, a: M, b: M) -> M:
     """a + b or a - b, both about a's origin; the local arrays are a's."""
     gaps = set(a.gaps) | set(b.gaps)
     a, b = expand(a, gaps), expand(b, gaps)
+    names = ("s", "t3", "t4", "N", "S", "Q", *(("squares",) if isinstance(a, Summary) else ("P", "G")))
     return replace(
-        a,
-        n=int(operation(a.n, b.n)),
-        s=operation(a.s, b.s),
-        t3=operation(a.t3, b.t3),
-        t4=operation(a.t4, b.t4),
-        P=operation(a.P, b.P),
-        G=operation(a.G, b.G),
-        N=operation(a.N, b.N),
-        S=operation(a.S, b.S),
-        Q=operation(a.Q, b.Q),
+        a, n=int(operation(a.n, b.n)), **{name: operation(getattr(a, name), getattr(b, name)) for name in names}
     )
 
 

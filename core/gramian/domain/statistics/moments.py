@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,3 +49,29 @@ class Moments:
     @property
     def size(self) -> int:
         return self.schema.size
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What of some `Moments` is small where few values are missing: all but P and G, and the diagonal of P. Where
+    statistics are too large to be in memory at once, their P and G come by blocks of rows (`rows`)."""
+
+    schema: Schema
+    n: int
+    origin: Array  # (p,)
+    s: Array  # (p,)
+    t3: Array  # (p_c,)
+    t4: Array  # (p_c,)
+    squares: Array  # (p,) P_ii
+    gaps: tuple[int, ...]
+    N: Array  # packed (q, q)
+    S: Array  # (p, q)
+    Q: Array  # (p_c, q)
+
+    @property
+    def size(self) -> int:
+        return self.schema.size
+
+
+Sums: TypeAlias = Moments | Summary
+M = TypeVar("M", Moments, Summary)

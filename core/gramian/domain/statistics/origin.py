@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from gramian.domain.statistics.derived import counts, means, variances
-from gramian.domain.statistics.moments import Array, Moments
+from gramian.domain.statistics.moments import Array, Sums
 
 _EXACT = 2.0**53
 
@@ -24,7 +24,7 @@ def rounded(mean: Array, variance: Array) -> Array:
     return np.where(coarse, multiple, mean) + 0.0
 
 
-def standard_origin(m: Moments) -> Array:
+def standard_origin(m: Sums) -> Array:
     """(p,) the rule applied to the statistics' own n, s and T2: 0 for B and where every value is missing."""
     c = m.schema.continuous
     kept = counts(m)[:c] > 0

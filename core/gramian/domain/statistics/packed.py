@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 from gramian.domain.statistics.moments import Array
 
+BLOCK_ENTRIES = 2**18
+"""Entries of a block of rows (2 MiB): few calls per entry, and temporaries that stay in the cache."""
+
 
 def length(p: int) -> int:
     """Number of packed entries of a (p, p) matrix."""
@@ -25,6 +28,11 @@ def rows(p: int) -> Iterator[tuple[int, slice]]:
         start = stop
 
 
+def span(first: int, last: int, p: int) -> slice:
+    """The packed slice that holds rows `first` to `last` - 1."""
+    return slice(_start(first, p), _start(last, p))
+
+
 def diagonal(p: int) -> NDArray[np.intp]:
     """(p,) packed positions of the entries (i, i)."""
     i = np.arange(p)
@@ -34,7 +42,38 @@ def diagonal(p: int) -> NDArray[np.intp]:
 def entry(i: int, j: int, p: int) -> int:
     """Packed position of (i, j), either order."""
     low, high = min(i, j), max(i, j)
-    return low * p - low * (low - 1) // 2 + high - low
+    return _start(low, p) + high - low
+
+
+def blocks(p: int) -> Iterator[tuple[int, int]]:
+    """Consecutive ranges of rows (first, last + 1) of at most BLOCK_ENTRIES, or of one row."""
+    first = 0
+    while first < p:
+        last = min(p, first + max(1, BLOCK_ENTRIES // (p - first)))
+        yield first, last
+        first = last
+
+
+def columns(packed: Array, p: int, first: int, last: int, column: int) -> Array:
+    """(last - first, p - column) entries from `column` on of some rows, none of which begins right of it."""
+    result = np.empty((last - first, p - column))
+    for k, i in enumerate(range(first, last)):
+        stop = _start(i + 1, p)
+        result[k] = packed[stop - (p - column) : stop]
+    return result
+
+
+def upper(packed: Array, p: int, first: int, last: int) -> Array:
+    """(last - first, p - first) entries from column `first` on of some rows; 0 below the diagonal."""
+    result = np.zeros((last - first, p - first))
+    for k, i in enumerate(range(first, last)):
+        result[k, k:] = packed[span(i, i + 1, p)]
+    return result
+
+
+def row(place: int, p: int) -> int:
+    """Row of the packed entry at `place`."""
+    return int(np.searchsorted(diagonal(p), place, side="right")) - 1
 
 
 def pack(full: NDArray[Any]) -> Array:
@@ -53,3 +92,7 @@ def unpack(packed: Array, p: int) -> Array:
         full[i, i:] = packed[row]
         full[i:, i] = packed[row]
     return full
+
+
+def _start(i: int, p: int) -> int:
+    return i * p - i * (i - 1) // 2

@@ -1,17 +1,23 @@
 """Which second moments rows can have: [[N, S^T], [S, P]] over masks and values is positive semidefinite
 (statistics.md, section 5). Without gaps that says the same as the covariance; with gaps the pairwise covariances
-themselves need not be, so testing those would refuse honest peers."""
+themselves need not be, so testing those would refuse honest peers.
+
+The factor is made by blocks of rows, each from those above it, so that it takes no more room than the packed
+triangle; up to BLOCK_ROWS it is one call of LAPACK."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from gramian.domain.statistics import packed
-from gramian.domain.statistics.gaps import mask_counts, mask_sums
+from gramian.domain.statistics.gaps import mask_counts, mask_sums, second_moments
 from gramian.domain.statistics.moments import Array, Moments
 
 TINY = 1e-280
 """Second moments below this have lost digits to denormal numbers: they are scaled as if they were this large."""
+ONE_BLOCK_ROWS = 1536
+"""Up to so many rows a full square takes little memory, and LAPACK alone is fastest."""
+BLOCK_ROWS = 384
 
 
 def tolerance(p: int) -> float:
@@ -19,34 +25,85 @@ def tolerance(p: int) -> float:
     return max(1e-10, 1e-12 * p)
 
 
-def scaled_products(m: Moments) -> Array:
-    """(q + 1 + p)^2 products of masks, then attributes, on the scale of a unit diagonal."""
-    N1, S1 = mask_counts(m), mask_sums(m)
-    products = np.block([[N1, S1.T], [S1, packed.unpack(m.P, m.size)]])
-    scale = np.sqrt(np.maximum(products.diagonal(), TINY))
-    with np.errstate(over="ignore"):  # products far above their bounds
-        products /= scale[:, None]
-        products /= scale
-    return products
+def possible(m: Moments, tau: float, squares: Array | None = None) -> bool:
+    """Whether the products of `m`, scaled to a unit diagonal, have a Cholesky factor once tau is on it.
+
+    `squares` (p,) takes the place of the P_ii."""
+    return first_impossible(m, tau, squares) is None
 
 
-def possible(products: Array, tau: float) -> bool:
-    """Whether there is a Cholesky factor once tau is on the diagonal."""
-    if not np.isfinite(products).all():
-        return False
-    try:
-        np.linalg.cholesky(products + tau * np.eye(len(products)))
-    except np.linalg.LinAlgError:
-        return False
-    return True
+def first_impossible(m: Moments, tau: float, squares: Array | None = None) -> int | None:
+    """First row, of q + 1 masks and then p attributes, with which the leading block has no Cholesky factor; None if
+    the whole has one."""
+    products = _Products(m, second_moments(m) if squares is None else squares, tau)
+    size = products.size
+    step = size if size <= ONE_BLOCK_ROWS else BLOCK_ROWS
+    factors: list[tuple[int, Array]] = []
+    # What is far above its bounds overflows, and is found out when its own row comes.
+    with np.errstate(over="ignore", invalid="ignore"):
+        for first in range(0, size, step):
+            rows = products.rows(first, min(size, first + step))
+            count = len(rows)
+            for above, factor in factors:
+                part = factor[:, first - above :]
+                rows -= part[:, :count].T @ part
+            own, others = rows[:, :count], rows[:, count:]
+            lower = _factor(own)
+            if lower is None:
+                return first + _first_without_factor(own)
+            if others.size:
+                others[:] = np.linalg.solve(lower, others)
+                own[:] = lower.T
+                factors.append((first, rows))
+    return None
 
 
-def first_impossible(products: Array, tau: float) -> int | None:
-    """First row with which the leading block has no Cholesky factor; None if the whole has one."""
-    if possible(products, tau):
+class _Products:
+    """Blocks of rows of the scaled matrix, with tau on its diagonal."""
+
+    def __init__(self, m: Moments, squares: Array, tau: float) -> None:
+        self._m = m
+        self._squares = squares
+        self._tau = tau
+        self._N1, self._S1 = mask_counts(m), mask_sums(m)
+        self._masks = len(self._N1)
+        self._scale = np.sqrt(np.maximum(np.concatenate((self._N1.diagonal(), squares)), TINY))
+        self.size = self._masks + m.size
+
+    def rows(self, first: int, last: int) -> Array:
+        """(last - first, size - first); what is below the diagonal means nothing, but is finite."""
+        masks = self._masks
+        rows = np.zeros((last - first, self.size - first))
+        split = min(max(masks - first, 0), last - first)
+        if split:
+            rows[:split, : masks - first] = self._N1[first : first + split, first:]
+            rows[:split, masks - first :] = self._S1[:, first : first + split].T
+        own = max(first, masks) - masks
+        for k in range(split, last - first):
+            i = own + k - split
+            rows[k, masks + i - first :] = self._m.P[packed.span(i, i + 1, self._m.size)]
+            rows[k, k] = self._squares[i]
+        rows /= self._scale[first:last, None]
+        rows /= self._scale[first:]
+        diagonal = np.arange(last - first)
+        rows[diagonal, diagonal] += self._tau
+        return rows
+
+
+def _factor(square: Array) -> Array | None:
+    """Lower Cholesky factor of a matrix given by its upper triangle, if there is one."""
+    if not np.isfinite(square).all():
         return None
-    good, bad = 0, len(products)
+    try:
+        return np.asarray(np.linalg.cholesky(square.T), dtype=np.float64)
+    except np.linalg.LinAlgError:
+        return None
+
+
+def _first_without_factor(square: Array) -> int:
+    """Least k such that the leading square up to row k has no factor, for a matrix that has none."""
+    good, bad = 0, len(square)
     while bad - good > 1:
         middle = (good + bad) // 2
-        good, bad = (middle, bad) if possible(products[:middle, :middle], tau) else (good, middle)
+        good, bad = (good, middle) if _factor(square[:middle, :middle]) is None else (middle, bad)
     return bad - 1

@@ -1,24 +1,26 @@
 """Statistics as bytes: safetensors whose single metadata key holds canonical JSON (statistics.md, sections 1, 5).
 
 Bytes come from stores and peers alike, so reading trusts no size, name or type in them: what the schema and the
-gap groups imply is what must be there, down to the last byte.
+gap groups imply is what must be there, down to the last byte. Nothing is copied: arrays are views of the bytes, and
+of a snapshot too large for memory only blocks are read (`scan`).
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
 
 from gramian.domain.canonical import canonical_json
+from gramian.domain.statistics import packed
 from gramian.domain.statistics.layout import MOST_ROWS, SUMS, shapes
-from gramian.domain.statistics.moments import Array, LocalMoments, Moments
+from gramian.domain.statistics.moments import Array, LocalMoments, Moments, Summary
+from gramian.domain.statistics.rows import Block, Rows, rows_of
 from gramian.domain.statistics.schema import Schema
 from gramian.errors import Refused
 
@@ -27,47 +29,121 @@ METADATA_KEY = "gramian"
 MAX_HEADER_BYTES = 8 * 2**20
 """Longest header that is parsed: room for some 10,000 attributes with long names."""
 LOCAL = ("a", "low", "high")
+BLOCK_BYTES = 8 * packed.BLOCK_ENTRIES
 _PREFIX_BYTES = 8
 
+Data: TypeAlias = bytes | bytearray
+Read: TypeAlias = Callable[[int, int], Data]
+"""(start, size) -> those bytes of a stored snapshot, fewer at its end."""
 
-def encode(m: Moments, *, local: bool = False, extra: Mapping[str, object] | None = None) -> bytes:
+
+def encode(m: Moments | Rows, *, local: bool = False, extra: Mapping[str, object] | None = None) -> bytearray:
     """Snapshot bytes: little-endian float64, no negative zeros. `extra` is any JSON object to keep beside them.
 
     With `local` also A and the extremes: for the node's own store, never for peers. Raises ValueError if they are
-    asked for and not there.
+    asked for and not there. Takes no memory but the result's.
     """
-    tensors = {name: _little(getattr(m, name)) for name in SUMS}
+    rows = rows_of(m) if isinstance(m, Moments) else m
+    summary = rows.summary
+    arrays = {name: getattr(summary, name) for name in SUMS if name not in ("P", "G")}
     if local:
-        if m.local is None:
+        kept = m.local if isinstance(m, Moments) else None
+        if kept is None:
             raise ValueError("these statistics have no local arrays")
-        tensors |= {f"local.{name}": _little(getattr(m.local, name)) for name in LOCAL}
-    meta = {
-        "extra": dict(extra or {}),
-        "format": FORMAT,
-        "gaps": list(m.gaps),
-        "n": m.n,
-        "schema": m.schema.to_json(),
-    }
-    return save(tensors, {METADATA_KEY: canonical_json(meta).decode()})
+        arrays |= {f"local.{name}": getattr(kept, name) for name in LOCAL}
+    places, data = _framed(summary, local=local, extra=extra or {})
+    for name, values in arrays.items():
+        _put(data, places[name], values)
+    p, c = summary.size, summary.schema.continuous
+    for first, last in packed.blocks(p):
+        P, G = rows.read(first, last)
+        _put(data, places["P"] + 8 * packed.span(first, last, p).start, P)
+        _put(data, places["G"] + 8 * min(first, c) * (p - c), G)
+    return data
 
 
-def decode(data: bytes, *, schema: Schema | None = None, local: bool = False) -> Moments:
-    """Read what `encode` wrote with the same `local`.
+def decode(data: Data, *, schema: Schema | None = None, local: bool = False) -> Moments:
+    """Read what `encode` wrote with the same `local`. The arrays are views of `data`, which must not change.
 
     Raises Refused, with the reason, for anything else: another format or schema, sizes that do not fit, tensors too
     many or too few. Whether the numbers make sense is for `checks.verify`.
     """
-    meta, tensors, body = _read_header(data)
+    meta, places = _contents(data, len(data), schema, local=local)
+    return _moments(meta, {name: _view(data, *place) for name, place in places.items()}, local=local)
+
+
+def scan(read: Read) -> tuple[Rows, str]:
+    """A stored snapshot by blocks, and the SHA-256 (hex) of its bytes, all of which are read once. Raises Refused."""
+    prefix = read(0, _PREFIX_BYTES)
+    size = min(int.from_bytes(prefix, "little"), MAX_HEADER_BYTES + 1)
+    head = prefix + read(_PREFIX_BYTES, size)
+    meta, places = _contents(head, None, None, local=False)
+    sha = hashlib.sha256(head)
+    arrays: dict[str, Array] = {}
+    for name, (start, shape) in sorted(places.items(), key=lambda place: place[1][0]):
+        parts = _hashed(read, start, 8 * prod(shape), sha)
+        if name == "P":
+            arrays["squares"] = _diagonal(parts, meta.schema.size)
+        elif name == "G":
+            for _ in parts:
+                pass
+        else:
+            arrays[name] = _view(b"".join(parts), 0, shape)
+    summary = Summary(schema=meta.schema, n=meta.n, gaps=meta.gaps, **arrays)
+    return Rows(summary, _blocks(read, meta.schema, places["P"][0], places["G"][0])), sha.hexdigest()
+
+
+def read_extra(data: Data) -> dict[str, Any]:
+    """The `extra` of a snapshot. Raises Refused as `decode` does for a bad header."""
+    return _read_header(data)[0].extra
+
+
+def _framed(m: Summary, *, local: bool, extra: Mapping[str, object]) -> tuple[dict[str, int], bytearray]:
+    """Where each array begins, and the snapshot with its header and zeros for the arrays."""
+    expected = _expected(m.schema, len(m.gaps), local=local)
+    meta = {"extra": dict(extra), "format": FORMAT, "gaps": list(m.gaps), "n": m.n, "schema": m.schema.to_json()}
+    header: dict[str, object] = {"__metadata__": {METADATA_KEY: canonical_json(meta).decode()}}
+    ends = {}
+    end = 0
+    for name in sorted(expected):
+        start, end = end, end + 8 * prod(expected[name])
+        ends[name] = start
+        header[name] = {"dtype": "F64", "shape": list(expected[name]), "data_offsets": [start, end]}
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    data = bytearray(_PREFIX_BYTES + len(text) + end)
+    data[: _PREFIX_BYTES + len(text)] = len(text).to_bytes(_PREFIX_BYTES, "little") + text
+    return {name: _PREFIX_BYTES + len(text) + start for name, start in ends.items()}, data
+
+
+def _put(data: bytearray, start: int, values: Array) -> None:
+    np.add(values.reshape(-1), 0.0, out=np.frombuffer(data, "<f8", values.size, start))
+
+
+def _expected(schema: Schema, q: int, *, local: bool) -> dict[str, tuple[int, ...]]:
+    own = {f"local.{name}": (schema.size,) for name in LOCAL} if local else {}
+    return shapes(schema, q) | own
+
+
+def _contents(
+    data: Data, size: int | None, schema: Schema | None, *, local: bool
+) -> tuple[_Meta, dict[str, tuple[int, tuple[int, ...]]]]:
+    """What the header says, and where each array begins. `size`: of the whole snapshot, if known. Raises Refused."""
+    meta, tensors, start = _read_header(data)
     if schema is not None and meta.schema != schema:
         raise Refused(f"its attributes differ from those expected: {meta.schema.difference(schema)}")
-    expected = shapes(meta.schema, len(meta.gaps))
-    if local:
-        expected |= {f"local.{name}": (meta.schema.size,) for name in LOCAL}
-    _check_tensors(tensors, expected, body)
-    try:
-        arrays: dict[str, Array] = load(data)
-    except SafetensorError as error:
-        raise Refused(f"snapshot is not valid safetensors: {error}") from error
+    expected = _expected(meta.schema, len(meta.gaps), local=local)
+    offsets = _offsets(tensors, expected)
+    if size is not None and size != start + 8 * sum(prod(shape) for shape in expected.values()):
+        raise Refused("snapshot is cut short or has bytes to spare")
+    return meta, {name: (start + offsets[name], shape) for name, shape in expected.items()}
+
+
+def _view(data: Data, start: int, shape: tuple[int, ...]) -> Array:
+    return np.frombuffer(data, "<f8", prod(shape), start).reshape(shape)
+
+
+def _moments(meta: _Meta, arrays: Mapping[str, Array], *, local: bool) -> Moments:
     return Moments(
         schema=meta.schema,
         n=meta.n,
@@ -77,13 +153,42 @@ def decode(data: bytes, *, schema: Schema | None = None, local: bool = False) ->
     )
 
 
-def read_extra(data: bytes) -> dict[str, Any]:
-    """The `extra` of a snapshot. Raises Refused as `decode` does for a bad header."""
-    return _read_header(data)[0].extra
+def _hashed(read: Read, start: int, size: int, sha: Any) -> Iterator[Data]:
+    """Consecutive parts. Raises Refused if the snapshot ends too early."""
+    for offset in range(0, size, BLOCK_BYTES):
+        part = read(start + offset, min(BLOCK_BYTES, size - offset))
+        if len(part) != min(BLOCK_BYTES, size - offset):
+            raise Refused("snapshot is cut short or has bytes to spare")
+        sha.update(part)
+        yield part
 
 
-def _little(values: Array) -> Array:
-    return np.ascontiguousarray(values + 0.0, dtype="<f8")
+def _diagonal(parts: Iterator[Data], p: int) -> Array:
+    """(p,) of a packed matrix that comes in parts."""
+    places, found = packed.diagonal(p), np.empty(p)
+    start = 0
+    for part in parts:
+        values = np.frombuffer(part, "<f8")
+        here = slice(*np.searchsorted(places, (start, start + len(values))))
+        found[here] = values[places[here] - start]
+        start += len(values)
+    return found
+
+
+def _blocks(read: Read, schema: Schema, P_start: int, G_start: int) -> Callable[[int, int], Block]:
+    p, c = schema.size, schema.continuous
+
+    def block(first: int, last: int) -> Block:
+        span, width = packed.span(first, last, p), p - c
+        count = max(min(last, c) - first, 0) * width
+        P = read(P_start + 8 * span.start, 8 * (span.stop - span.start))
+        G = read(G_start + 8 * first * width, 8 * count) if count else b""
+        if len(P) != 8 * (span.stop - span.start) or len(G) != 8 * count:
+            raise Refused("snapshot is cut short or has bytes to spare")
+        rows = max(min(last, c) - first, 0)
+        return np.frombuffer(P, "<f8").copy(), np.frombuffer(G, "<f8").reshape(rows, width).copy()
+
+    return block
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +199,10 @@ class _Meta:
     extra: dict[str, Any]
 
 
-def _read_header(data: bytes) -> tuple[_Meta, dict[str, Any], int]:
-    """Metadata, tensor descriptions and the bytes that are left for tensors."""
+def _read_header(data: Data) -> tuple[_Meta, dict[str, Any], int]:
+    """Metadata, tensor descriptions and where the tensors begin."""
     size = int.from_bytes(data[:_PREFIX_BYTES], "little")
-    body = len(data) - _PREFIX_BYTES - size
-    if len(data) < _PREFIX_BYTES or size > MAX_HEADER_BYTES or body < 0:
+    if len(data) < _PREFIX_BYTES or size > MAX_HEADER_BYTES or len(data) < _PREFIX_BYTES + size:
         raise Refused("snapshot has no header, or one beyond all bounds")
     tensors = _parse_object(data[_PREFIX_BYTES : _PREFIX_BYTES + size], "header")
     metadata = tensors.pop("__metadata__", None)
@@ -107,7 +211,7 @@ def _read_header(data: bytes) -> tuple[_Meta, dict[str, Any], int]:
     text = metadata[METADATA_KEY]
     if not isinstance(text, str):
         raise Refused("snapshot metadata is not text")
-    return _read_meta(text), tensors, body
+    return _read_meta(text), tensors, _PREFIX_BYTES + size
 
 
 def _read_meta(text: str) -> _Meta:
@@ -139,7 +243,7 @@ def _is_canonical(value: dict[str, Any], text: str) -> bool:
         return False
 
 
-def _parse_object(text: str | bytes, what: str) -> dict[str, Any]:
+def _parse_object(text: str | Data, what: str) -> dict[str, Any]:
     """A JSON object. Twice the same key is refused: parsers differ in which one counts."""
     try:
         value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
@@ -161,13 +265,23 @@ def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
-def _check_tensors(tensors: Mapping[str, Any], expected: Mapping[str, tuple[int, ...]], body: int) -> None:
+def _offsets(tensors: Mapping[str, Any], expected: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
+    """Where each tensor begins: one after the other, in any order, without holes. Raises Refused."""
     if set(tensors) != set(expected):
         odd = min(set(tensors) ^ set(expected))
         raise Refused(f"snapshot has tensors too many or too few: {odd[:40]!r}")
+    ranges = {}
     for name, shape in expected.items():
         tensor = tensors[name]
         if not isinstance(tensor, dict) or tensor.get("dtype") != "F64" or tensor.get("shape") != list(shape):
             raise Refused(f"{name} is not float64 of shape {shape}")
-    if body != 8 * sum(prod(shape) for shape in expected.values()):
-        raise Refused("snapshot is cut short or has bytes to spare")
+        offsets = tensor.get("data_offsets")
+        if not isinstance(offsets, list) or [type(offset) for offset in offsets] != [int, int]:
+            raise Refused("snapshot is not valid safetensors: a tensor has no place")
+        ranges[name] = (offsets[0], offsets[1])
+    end = 0
+    for name, (start, stop) in sorted(ranges.items(), key=lambda item: item[1]):
+        if start != end or stop != start + 8 * prod(expected[name]):
+            raise Refused(f"snapshot is not valid safetensors: {name} is not where it must be")
+        end = stop
+    return {name: start for name, (start, _) in ranges.items()}
