@@ -12,6 +12,7 @@ MAX_ATTRIBUTES = 10_000
 MAX_NAME_CHARS = 256
 
 _ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,127}")
+_HEX_ID = re.compile(r"[0-9a-f]{1,64}")
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
@@ -21,6 +22,16 @@ def check_id(kind: str, text: str) -> str:
         raise InvalidRequest(
             f"{kind} must be 1 to 128 of the characters A-Z a-z 0-9 _ . @ + - and start with a letter, digit or _"
         )
+    return text
+
+
+def check_hex_id(text: str, what: str) -> str:
+    """Return an id of the protocol (`fed_id`, `peer_id`, `blob_id`): what transports put into paths and subjects.
+
+    Raises ValueError, for only a programming mistake brings another here, unless it is 1 to 64 lower-case hex digits.
+    """
+    if not _HEX_ID.fullmatch(text):
+        raise ValueError(f"{what} must be 1 to 64 lower-case hex digits")
     return text
 
 

@@ -313,8 +313,8 @@ class TransportContract:
             received.append((data, threading.get_ident()))
             heard.set()
 
-        stop = open_link().listen(fed_id, on_nudge)
-        stop_other = open_link().listen(secrets.token_hex(16), lambda _: elsewhere.set())
+        stop = open_link().listen(fed_id, BOB, on_nudge)
+        stop_other = open_link().listen(secrets.token_hex(16), BOB, lambda _: elsewhere.set())
         link.nudge(fed_id, b"news")
         assert heard.wait(self.settle_s)
         stop()
@@ -329,8 +329,8 @@ class TransportContract:
         """The returned function ends the listening, and may be called again."""
         received: list[bytes] = []
         witness = threading.Event()
-        stop = open_link().listen(fed_id, received.append)
-        stop_witness = open_link().listen(fed_id, lambda _: witness.set())
+        stop = open_link().listen(fed_id, BOB, received.append)
+        stop_witness = open_link().listen(fed_id, CAROL, lambda _: witness.set())
         stop()
         stop()
         link.nudge(fed_id, b"news")
@@ -349,7 +349,7 @@ class TransportContract:
                 raise RuntimeError("on purpose")
             second.set()
 
-        stop = open_link().listen(fed_id, on_nudge)
+        stop = open_link().listen(fed_id, BOB, on_nudge)
         link.nudge(fed_id, b"first")
         link.nudge(fed_id, b"second")
         assert second.wait(self.settle_s)

@@ -72,7 +72,7 @@ class Resident:
             member = membership.of(self._node, project)
             link = membership.connect(self._node, member)
             try:
-                link.listen(member.fed_id, self._hearer(project))
+                link.listen(member.fed_id, member.peer_id, self._hearer(project))
             except BaseException:
                 link.close()
                 raise

@@ -6,9 +6,9 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 
 from gramian.errors import ContentMissing, Refused
+from gramian.ports import MAX_CHUNKS
 from gramian_nats.connection import Connection, Inbox, decoded
 from gramian_nats.direct import MAX_SUBJECTS, last_messages, was_written
-from gramian_nats.names import MAX_CHUNKS
 from gramian_nats.streams import present_subjects
 
 WINDOW_BYTES = 8 * 2**20

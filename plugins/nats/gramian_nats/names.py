@@ -2,64 +2,51 @@
 
 from __future__ import annotations
 
-import re
-
-MAX_PEERS = 1_000
-"""Most heads in one cut."""
-MAX_CHUNKS = 65_536
-"""Most chunks of one blob."""
-
-_HEX = re.compile(r"[0-9a-f]{1,64}")
-
-
-def checked_id(text: str, what: str) -> str:
-    """Return `text`. Raises ValueError unless it is 1 to 64 lower-case hex digits."""
-    if not _HEX.fullmatch(text):
-        raise ValueError(f"{what} must be 1 to 64 lower-case hex digits")
-    return text
+from gramian.domain.names import check_hex_id
+from gramian.ports import MAX_CHUNKS
 
 
 def head_stream(fed_id: str) -> str:
     """The stream of the roster and the heads."""
-    return f"GRM_{checked_id(fed_id, 'fed_id')}_H"
+    return f"GRM_{check_hex_id(fed_id, 'fed_id')}_H"
 
 
 def blob_stream(fed_id: str) -> str:
     """The stream of the blobs' chunks."""
-    return f"GRM_{checked_id(fed_id, 'fed_id')}_B"
+    return f"GRM_{check_hex_id(fed_id, 'fed_id')}_B"
 
 
 def roster_subject(fed_id: str) -> str:
-    return f"grm.{checked_id(fed_id, 'fed_id')}.r"
+    return f"grm.{check_hex_id(fed_id, 'fed_id')}.r"
 
 
 def head_subject(fed_id: str, peer_id: str) -> str:
-    return f"grm.{checked_id(fed_id, 'fed_id')}.h.{checked_id(peer_id, 'peer_id')}"
+    return f"grm.{check_hex_id(fed_id, 'fed_id')}.h.{check_hex_id(peer_id, 'peer_id')}"
 
 
 def head_subjects(fed_id: str) -> str:
     """Matches the heads of all peers."""
-    return f"grm.{checked_id(fed_id, 'fed_id')}.h.*"
+    return f"grm.{check_hex_id(fed_id, 'fed_id')}.h.*"
 
 
 def blob_subjects(fed_id: str) -> str:
     """Matches the chunks of all blobs."""
-    return f"grm.{checked_id(fed_id, 'fed_id')}.b.*.*.*"
+    return f"grm.{check_hex_id(fed_id, 'fed_id')}.b.*.*.*"
 
 
 def peer_blob_subjects(fed_id: str, peer_id: str) -> str:
     """Matches the chunks of one peer's blobs."""
-    return f"grm.{checked_id(fed_id, 'fed_id')}.b.{checked_id(peer_id, 'peer_id')}.*.*"
+    return f"grm.{check_hex_id(fed_id, 'fed_id')}.b.{check_hex_id(peer_id, 'peer_id')}.*.*"
 
 
 def nudge_subject(fed_id: str) -> str:
-    return f"grm.{checked_id(fed_id, 'fed_id')}.n"
+    return f"grm.{check_hex_id(fed_id, 'fed_id')}.n"
 
 
 def blob_prefix(fed_id: str, peer_id: str, blob_id: str) -> str:
     """What the subjects of a blob's chunks share; an index follows."""
-    owner = f"{checked_id(fed_id, 'fed_id')}.b.{checked_id(peer_id, 'peer_id')}"
-    return f"grm.{owner}.{checked_id(blob_id, 'blob_id')}."
+    owner = f"{check_hex_id(fed_id, 'fed_id')}.b.{check_hex_id(peer_id, 'peer_id')}"
+    return f"grm.{owner}.{check_hex_id(blob_id, 'blob_id')}."
 
 
 def chunk_subjects(fed_id: str, peer_id: str, blob_id: str, count: int) -> list[str]:

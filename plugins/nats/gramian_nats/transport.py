@@ -7,8 +7,9 @@ import threading
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
+from gramian.domain.names import check_hex_id
 from gramian.errors import ContentMissing, RevisionConflict, TransportUnavailable
-from gramian.ports import Cut, Limits, Traffic
+from gramian.ports import MAX_CUT_PEERS, Cut, Limits, Traffic
 from gramian_nats import names
 from gramian_nats.blobs import absent_chunks, free_chunks, get_chunks, put_chunks
 from gramian_nats.connection import Connection, Meter
@@ -92,19 +93,19 @@ class NatsLink:
         self.chunk_bytes = min(MAX_CHUNK_BYTES, connection.max_payload_bytes - _HEADER_ROOM_BYTES)
 
     def create(self, fed_id: str, *, max_blob_bytes: int, replicas: int = 1) -> None:
-        names.checked_id(fed_id, "fed_id")
+        check_hex_id(fed_id, "fed_id")
         self._call(lambda line: create_streams(line, fed_id, max_blob_bytes, replicas))
 
     def destroy(self, fed_id: str) -> None:
-        names.checked_id(fed_id, "fed_id")
+        check_hex_id(fed_id, "fed_id")
         self._call(lambda line: delete_streams(line, fed_id))
 
     def cut(self, fed_id: str, peers: Sequence[str]) -> Cut:
-        if len(peers) > names.MAX_PEERS:
-            raise ValueError(f"a cut has at most {names.MAX_PEERS} peers, not {len(peers)}")
+        if len(peers) > MAX_CUT_PEERS:
+            raise ValueError(f"a cut has at most {MAX_CUT_PEERS} peers, not {len(peers)}")
         for peer_id in peers:
-            names.checked_id(peer_id, "peer_id")
-        names.checked_id(fed_id, "fed_id")
+            check_hex_id(peer_id, "peer_id")
+        check_hex_id(fed_id, "fed_id")
         return self._call(lambda line: read_cut(line, fed_id, peers))
 
     def put_roster(self, fed_id: str, data: bytes, *, expect: str | None) -> str:
@@ -149,7 +150,8 @@ class NatsLink:
 
         self._call(publish_and_flush)
 
-    def listen(self, fed_id: str, on_nudge: Callable[[bytes], None]) -> Callable[[], None]:
+    def listen(self, fed_id: str, peer_id: str, on_nudge: Callable[[bytes], None]) -> Callable[[], None]:
+        check_hex_id(peer_id, "peer_id")
         listener = Listener(self._loop, self._options, names.nudge_subject(fed_id), on_nudge)
         listener.start()
         self._own_listeners.add(listener)

@@ -73,7 +73,7 @@ def test_calls_mute_server_each_time_out(pretend_server: Pretend, transport: Nat
         lambda link: link.missing_chunks(fed_id, PEER, "01", 3),
         lambda link: link.free_blob(fed_id, PEER, "01", 3),
         lambda link: link.nudge(fed_id, b"news"),
-        lambda link: link.listen(fed_id, print),
+        lambda link: link.listen(fed_id, PEER, print),
     ]
 
     def attempt(call: Callable[[Any], object]) -> float:
@@ -177,7 +177,7 @@ def test_listener_hears_again_after_a_restart(start_server: StartServer, transpo
     server = start_server()
     options = {"nats_hosts": server.url}
     heard = threading.Event()
-    stop = transport.open(options).listen(fed_id, lambda _: heard.set())
+    stop = transport.open(options).listen(fed_id, PEER, lambda _: heard.set())
     server.kill()
     server.restart()
     sender = transport.open(options)
@@ -258,7 +258,7 @@ def test_transport_closed_ends_its_links(transport: NatsTransport, nats_server: 
     """After `close` nothing of the transport works, and it says so as a transport error."""
     options = {"nats_hosts": nats_server.url}
     link = transport.open(options)
-    link.listen(fed_id, print)
+    link.listen(fed_id, PEER, print)
     transport.close()
     with pytest.raises(TransportUnavailable):
         link.cut(fed_id, [])

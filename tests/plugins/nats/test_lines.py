@@ -100,7 +100,7 @@ def test_listeners_all_hear_again_after_their_lines_were_cut(
     """Fifty at once, and none needs help."""
     link = transport.open({"nats_hosts": slow_proxy.url, "nats_req_timeout": "20"})
     heard = [threading.Event() for _ in range(50)]
-    stops = [link.listen(fed_id, lambda _, event=event: event.set()) for event in heard]
+    stops = [link.listen(fed_id, PEER, lambda _, event=event: event.set()) for event in heard]
     slow_proxy.cut_all()
     deadline = time.monotonic() + 30
     while not all(event.is_set() for event in heard):

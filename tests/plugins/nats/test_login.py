@@ -119,7 +119,7 @@ def test_login_without_permission_is_refused_at_once(
         link.create(fed_id, max_blob_bytes=2**20)
     for _ in range(10):  # the refusal and the answer to what followed come at nearly the same time
         with pytest.raises(TransportRefused, match="does not let this login do that"):
-            link.listen(fed_id, print)
+            link.listen(fed_id, "ab", print)
 
 
 def test_credentials_file_opens_until_it_expires(

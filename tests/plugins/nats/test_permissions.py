@@ -174,7 +174,7 @@ def test_isolated_member_reaches_nothing_of_others_in_a_cluster(
     admin.put_roster(fed_id, b"roster", expect=None)
     victims = [opened(server, "c") for server in servers]
     for victim in victims:
-        victim.listen(fed_id, lambda _: None)
+        victim.listen(fed_id, C, lambda _: None)
     victims[0].put_head(fed_id, C, b"genuine", expect=None)
     victims[0].put_blob(fed_id, C, "01", [b"genuine"])
     before = place(victims[0], fed_id, [C])
@@ -259,7 +259,7 @@ def test_shared_login_does_all_that_a_member_must_and_no_more(
     link, heard = opened(server, f"GRM_{fed_id}_member"), []
     link.create(fed_id, max_blob_bytes=2**22)
     link.create(fed_id, max_blob_bytes=2**22)
-    stop = link.listen(fed_id, heard.append)
+    stop = link.listen(fed_id, B, heard.append)
     link.put_roster(fed_id, b"roster", expect=None)
     revision = link.put_head(fed_id, B, b"head", expect=None)
     link.put_head(fed_id, B, b"next", expect=revision)
