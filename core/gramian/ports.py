@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, Protocol, TypeAlias, runtime_checkable
 
+from gramian.domain.canonical import Data as Data
+
 if TYPE_CHECKING:
     from gramian.domain.statistics.moments import Array, Moments
     from gramian.domain.statistics.schema import Schema
 
-Data: TypeAlias = bytes | bytearray
-"""Bytes that whoever takes them does not change."""
 ANY = "*"
 """Write whatever is there."""
 ABSENT = ""
@@ -25,8 +25,8 @@ MAX_VALUE_BYTES = 350_000
 """Largest value of an item: DynamoDB allows 400 KB with keys and bookkeeping."""
 MAX_WRITES = 25
 """Most writes in one atomic group."""
-MAX_GROUP_BYTES = 3_500_000
-"""Most that the values of one atomic group hold together: DynamoDB allows 4 MB with everything."""
+MAX_GROUP_BYTES = 2_800_000
+"""Most that the values of one atomic group hold together: DynamoDB allows 4 MB, perhaps of base64, with all names."""
 MAX_PARTITION_BYTES = 2048
 MAX_KEY_BYTES = 1024
 

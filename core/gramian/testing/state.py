@@ -14,30 +14,29 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeAlias, TypeVar
 
 import pytest
 
 from gramian.errors import ConditionFailed
-from gramian.ports import ABSENT, MAX_VALUE_BYTES, MAX_WRITES, Check, Delete, Put, StateStore
+from gramian.ports import (
+    ABSENT,
+    MAX_GROUP_BYTES,
+    MAX_KEY_BYTES,
+    MAX_PARTITION_BYTES,
+    MAX_VALUE_BYTES,
+    MAX_WRITES,
+    Check,
+    Delete,
+    Put,
+    StateStore,
+)
+from gramian.testing.clock import Clock, FakeClock
 
 OpenStateStore: TypeAlias = Callable[[], StateStore]
 T = TypeVar("T")
-
-
-class FakeClock:
-    """A clock that stands still until told otherwise; calling it gives unix seconds."""
-
-    def __init__(self, now: float) -> None:
-        self.now = now
-
-    def __call__(self) -> float:
-        return self.now
-
-    def advance(self, seconds: float) -> None:
-        self.now += seconds
 
 
 class StateStoreContract:
@@ -45,14 +44,16 @@ class StateStoreContract:
 
     threads = 12
     """How many threads race in the tests of concurrency."""
+    expiry_s = 10
+    """When items expire that must; at least 3."""
 
     @pytest.fixture
-    def clock(self) -> FakeClock:
+    def clock(self) -> Clock:
         """The store's clock: whole seconds near the real time, which servers with their own broom insist on."""
         return FakeClock(float(int(time.time())))
 
     @pytest.fixture
-    def open_again(self, clock: FakeClock) -> OpenStateStore:
+    def open_again(self, clock: Clock) -> OpenStateStore:
         raise NotImplementedError("provide `open_again`: a function that opens another store on the same data")
 
     @pytest.fixture
@@ -60,8 +61,14 @@ class StateStoreContract:
         raise NotImplementedError("provide `store`: a store that the other tests' data does not disturb")
 
     @pytest.fixture
-    def partition(self) -> str:
-        return f"contract-{uuid.uuid4().hex}"
+    def partition(self, open_again: OpenStateStore) -> Iterator[str]:
+        """One that is empty, and is emptied when the test ends."""
+        name = f"contract-{uuid.uuid4().hex}"
+        yield name
+        cleaner = open_again()
+        for each in (name, f"{name}-other", f"{name}/a", name.ljust(MAX_PARTITION_BYTES, "p")):
+            for key, _ in cleaner.query(each):
+                cleaner.write(Delete(each, key))
 
     # Values and versions
 
@@ -102,6 +109,13 @@ class StateStoreContract:
         for version in seen:
             with pytest.raises(ConditionFailed):
                 store.write(Put(partition, "key", b"stale", version))
+
+    def test_names_of_any_letters_are_kept_apart(self, store: StateStore, partition: str) -> None:
+        """Unicode, separators, dots, quotes, letters that look alike: names are what they are, to the code point."""
+        names = ["\u00e9", "e\u0301", "\U0001f600", "a b", "a/b", "../a", ".", "#", "'\"", "\\", "a\n", "A", "a", "\u212b"]
+        store.write(*(Put(partition, name, name.encode()) for name in names))
+        assert {key: item.value for key, item in store.query(partition)} == {name: name.encode() for name in names}
+        assert [_value(store, partition, name) for name in names] == [name.encode() for name in names]
 
     # Conditions
 
@@ -181,6 +195,14 @@ class StateStoreContract:
             store.write(*group)
         assert [(key, item.value) for key, item in store.query(partition)] == [("old", b"old"), ("taken", b"theirs")]
 
+    def test_largest_group_and_longest_names_are_taken(self, store: StateStore, partition: str) -> None:
+        """What the limits allow works: MAX_GROUP_BYTES together, and names of the greatest length."""
+        place = partition.ljust(MAX_PARTITION_BYTES, "p")
+        size = MAX_GROUP_BYTES // 10
+        puts = [Put(place, str(number).ljust(MAX_KEY_BYTES, "k"), b"x" * size) for number in range(10)]
+        store.write(*puts)
+        assert [(key, len(item.value)) for key, item in store.query(place)] == [(put.key, size) for put in puts]
+
     def test_group_with_failed_check_applies_nothing(self, store: StateStore, partition: str) -> None:
         """A Check writes nothing itself but holds the others back."""
         store.write(Put(partition, "guard", b"1"))
@@ -201,33 +223,35 @@ class StateStoreContract:
         assert store.get(partition, "guard") == before
 
     def test_group_beyond_limits_is_value_error(self, store: StateStore, partition: str) -> None:
-        """Too many writes, an item twice, a value too large: refused whole."""
+        """Too many writes, an item twice, a value or all together too large, a name too long: refused whole."""
         many = [Put(partition, f"key{number}", b"") for number in range(MAX_WRITES + 1)]
         twice = [Put(partition, "key", b""), Delete(partition, "key")]
         large = [Put(partition, "key", b""), Put(partition, "large", b"x" * (MAX_VALUE_BYTES + 1))]
-        for group in (many, twice, large):
+        heavy = [Put(partition, f"key{number}", b"x" * MAX_VALUE_BYTES) for number in range(9)]
+        long = [Put(partition, "key", b""), Put(partition, "k" * (MAX_KEY_BYTES + 1), b"")]
+        for group in (many, twice, large, heavy, long):
             with pytest.raises(ValueError):  # noqa: PT011 (each plugin words it)
                 store.write(*group)
         assert store.query(partition) == []
 
     # Expiry
 
-    def test_expired_item_is_invisible_at_once(self, store: StateStore, partition: str, clock: FakeClock) -> None:
+    def test_expired_item_is_invisible_at_once(self, store: StateStore, partition: str, clock: Clock) -> None:
         """To get and query, from the very second of its expiry, without waiting for any broom."""
-        store.write(Put(partition, "key", b"value", expires_at=int(clock.now) + 10))
-        clock.advance(9)
+        store.write(Put(partition, "key", b"value", expires_at=int(clock.now) + self.expiry_s))
+        clock.advance(self.expiry_s - 2)
         assert _value(store, partition, "key") == b"value"
-        clock.advance(1)
+        clock.advance(2)
         assert store.get(partition, "key") is None
         assert store.query(partition) == []
 
     def test_expired_item_counts_as_absent_in_conditions(
-        self, store: StateStore, partition: str, clock: FakeClock
+        self, store: StateStore, partition: str, clock: Clock
     ) -> None:
         """For ABSENT, for its old version, for Check and for Delete."""
-        store.write(Put(partition, "key", b"old", expires_at=int(clock.now) + 10))
+        store.write(Put(partition, "key", b"old", expires_at=int(clock.now) + self.expiry_s))
         version = _version(store, partition, "key")
-        clock.advance(11)
+        clock.advance(self.expiry_s + 1)
         for write in (
             Put(partition, "key", b"x", version),
             Delete(partition, "key", version),
@@ -239,19 +263,19 @@ class StateStoreContract:
         store.write(Put(partition, "key", b"new", ABSENT))
         assert _value(store, partition, "key") == b"new"
 
-    def test_put_without_expiry_lifts_older_expiry(self, store: StateStore, partition: str, clock: FakeClock) -> None:
+    def test_put_without_expiry_lifts_older_expiry(self, store: StateStore, partition: str, clock: Clock) -> None:
         """An item's expiry belongs to its last write."""
-        store.write(Put(partition, "key", b"old", expires_at=int(clock.now) + 10))
+        store.write(Put(partition, "key", b"old", expires_at=int(clock.now) + self.expiry_s))
         store.write(Put(partition, "key", b"new"))
-        clock.advance(100)
+        clock.advance(self.expiry_s + 1)
         assert _value(store, partition, "key") == b"new"
 
-    def test_query_limit_counts_live_items_only(self, store: StateStore, partition: str, clock: FakeClock) -> None:
+    def test_query_limit_counts_live_items_only(self, store: StateStore, partition: str, clock: Clock) -> None:
         """Expired items must not use up the page."""
         for number in range(5):
-            expires_at = int(clock.now) + 10 if number < 3 else None
+            expires_at = int(clock.now) + self.expiry_s if number < 3 else None
             store.write(Put(partition, f"key{number}", b"", expires_at=expires_at))
-        clock.advance(10)
+        clock.advance(self.expiry_s)
         assert [key for key, _ in store.query(partition, limit=1)] == ["key3"]
         assert [key for key, _ in store.query(partition, limit=5)] == ["key3", "key4"]
 

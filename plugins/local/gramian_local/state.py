@@ -10,12 +10,9 @@ from pathlib import Path
 from typing import Final
 
 from gramian.errors import ConditionFailed
-from gramian.ports import ABSENT, ANY, MAX_VALUE_BYTES, MAX_WRITES, Check, Delete, Item, Put, StateStore, Write
+from gramian.ports import ABSENT, ANY, Check, Delete, Item, Put, StateStore, Write
+from gramian.writes import validate
 from gramian_local.database import BUSY_TIMEOUT_S, Broom, Database
-
-# DynamoDB's limits: what would fail there fails here.
-_MAX_PARTITION_BYTES: Final = 2048
-_MAX_KEY_BYTES: Final = 1024
 
 _VERSION_BYTES: Final = 16
 
@@ -44,7 +41,7 @@ class SqliteStateStore(StateStore):
         return None if row is None else Item(*row)
 
     def write(self, *writes: Write) -> None:
-        _validate(writes)
+        validate(writes)
         if writes:
             self._database.write(lambda connection: self._apply_all(connection, writes))
 
@@ -70,25 +67,6 @@ class SqliteStateStore(StateStore):
             _require(connection, write, now)
             _apply(connection, write)
         self._broom.sweep_sometimes(connection, now)
-
-
-def _validate(writes: Sequence[Write]) -> None:
-    if len(writes) > MAX_WRITES:
-        raise ValueError(f"{len(writes)} writes in one group: at most {MAX_WRITES} are allowed")
-    if len({(write.partition, write.key) for write in writes}) < len(writes):
-        raise ValueError("the same item appears twice in one group of writes")
-    for write in writes:
-        _validate_name("partition", write.partition, _MAX_PARTITION_BYTES)
-        _validate_name("key", write.key, _MAX_KEY_BYTES)
-        if isinstance(write, Put) and len(write.value) > MAX_VALUE_BYTES:
-            raise ValueError(f"a value of {len(write.value)} bytes: at most {MAX_VALUE_BYTES} are allowed")
-        if isinstance(write, Check) and write.expect == ANY:
-            raise ValueError("a Check expects ABSENT or a version")
-
-
-def _validate_name(what: str, name: str, most: int) -> None:
-    if not 1 <= len(name.encode()) <= most:
-        raise ValueError(f"a {what} of {len(name.encode())} bytes: 1 to {most} are allowed")
 
 
 def _require(connection: sqlite3.Connection, write: Write, now: float) -> None:

@@ -6,7 +6,8 @@ import sqlite3
 from pathlib import Path
 from typing import Final
 
-from gramian.ports import MAX_VALUE_BYTES, TokenStore
+from gramian.ports import TokenStore
+from gramian.writes import validate_value
 from gramian_local.database import BUSY_TIMEOUT_S, Broom, Database
 
 # The expiry stands in the condition: a claim is free again the moment it expires, swept away or not.
@@ -29,7 +30,7 @@ class SqliteTokenStore(TokenStore):
 
     def claim(self, key: str, value: bytes, *, now: float, expires_at: float) -> bytes | None:
         """As the protocol says. Raises ValueError for a value above MAX_VALUE_BYTES, StoreError."""
-        _validate(value)
+        validate_value(value)
 
         def body(connection: sqlite3.Connection) -> bytes | None:
             self._broom.sweep_sometimes(connection, now)
@@ -42,7 +43,7 @@ class SqliteTokenStore(TokenStore):
 
     def replace(self, key: str, value: bytes, *, expect: bytes, now: float, expires_at: float) -> bool:
         """As the protocol says. Raises ValueError for a value above MAX_VALUE_BYTES, StoreError."""
-        _validate(value)
+        validate_value(value)
         return self._changes(_REPLACE, (value, expires_at, key.encode(), expect, now)) == 1
 
     def release(self, key: str, *, expect: bytes) -> bool:
@@ -53,8 +54,3 @@ class SqliteTokenStore(TokenStore):
 
     def _changes(self, statement: str, values: tuple[object, ...]) -> int:
         return self._database.write(lambda connection: connection.execute(statement, values).rowcount)
-
-
-def _validate(value: bytes) -> None:
-    if len(value) > MAX_VALUE_BYTES:
-        raise ValueError(f"a value of {len(value)} bytes: at most {MAX_VALUE_BYTES} are allowed")
