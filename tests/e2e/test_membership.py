@@ -5,14 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
+from contextlib import closing
 
+import msgspec
 import nats
 import numpy as np
 import pytest
 
 from gramian.client import BadRequest
+from gramian.domain.protocol.head import open_head, pack
 from gramian.errors import InvalidRequest
-from gramian.usecases.federation import membership, pulse
+from gramian.usecases import records
+from gramian.usecases.federation import explore, membership, pulse
+from gramian.usecases.projects import lifecycle
 
 NAMES = [f"x{i}" for i in range(6)]
 
@@ -171,3 +176,130 @@ def test_admin_gives_the_reserved_room_back_once_all_others_have_left(federate) 
         return found
 
     assert not [name for name in asyncio.run(streams()) if fed_id in name]
+
+
+def explored(site) -> dict[str, bool]:
+    return {id_: json.loads(text)["explore"] for id_, text in site.client.federation_info("study")["peersInfo"].items()}
+
+
+def test_members_word_on_exploring_reaches_everybody_who_was_away(federate) -> None:
+    """A member's by its head and the admin's roster, the admin's by the roster; who was down for days follows."""
+    federation = started(federate, 3)
+    admin, peer, away = federation.sites
+    federation.sites = [admin, peer]
+    peer.client.set_explore_peers("study", allow=False)
+    assert peer.client.federation_info("study")["allow_peers_explore"] is False
+    federation.sync(1)
+    assert explored(admin) == {peer_id(admin): True, peer_id(peer): True, peer_id(away): True}
+    federation.sync(1)
+    admin.client.set_explore_peers("study", allow=False)
+    federation.sites.append(away)
+    federation.sync()
+    federation.assert_converged(180)
+    wanted = {peer_id(admin): False, peer_id(peer): False, peer_id(away): True}
+    assert [explored(each) for each in federation.sites] == [wanted] * 3
+    here = membership.of(away.node, lifecycle.find(away.node, away.name, "study"))
+    assert [explore.is_allowed(away.node, here, id_) for id_ in wanted] == list(wanted.values())
+    peer.client.set_explore_peers("study", allow=True)
+    federation.sync(3)
+    federation.assert_converged(180)
+    assert explored(away) == {**wanted, peer_id(peer): True}
+    with pytest.raises(BadRequest, match="allowExplore"):
+        peer.client.request("GET", "/fedml/study/setExplorePeers", {"allowExplore": "maybe"})
+
+
+def test_replayed_word_on_exploring_changes_nothing(federate) -> None:
+    """The head from before the member forbade it is back in the stream: no admin believes it."""
+    federation = started(federate, 2)
+    admin, peer = federation.sites
+    subject = f"grm.{peer.client.federation_info('study')['fed_id']}.h.{peer_id(peer)}"
+    before = message(federation, subject)
+    peer.client.set_explore_peers("study", allow=False)
+    federation.sync()
+    assert explored(admin)[peer_id(peer)] is False
+    message(federation, subject, before)
+    admin.client.sync("study")
+    assert explored(admin)[peer_id(peer)] is False
+
+
+def message(federation, subject: str, data: bytes | None = None) -> bytes:
+    """What stands under a subject, after `data` was put there."""
+
+    async def exchange() -> bytes:
+        client = await nats.connect(federation.nats_url, allow_reconnect=False)
+        if data is not None:
+            await client.request(subject, data, timeout=5)
+        stream = f"GRM_{subject.split('.')[1]}_{'B' if '.b.' in subject else 'H'}"
+        found = await client.request(f"$JS.API.DIRECT.GET.{stream}.{subject}", b"", timeout=5)
+        await client.close()
+        return found.data
+
+    return asyncio.run(exchange())
+
+
+def chunks_of(federation, id_: str) -> list[str]:
+    """Subjects of the chunks of a member's blobs that take up room."""
+
+    async def listed() -> list[str]:
+        client = await nats.connect(federation.nats_url, allow_reconnect=False)
+        fed_id = federation.admin.client.federation_info("study")["fed_id"]
+        info = await client.jetstream().stream_info(f"GRM_{fed_id}_B", subjects_filter=f"grm.{fed_id}.b.{id_}.>")
+        await client.close()
+        return list(info.state.subjects or {})
+
+    return [subject for subject in asyncio.run(listed()) if message(federation, subject)]
+
+
+@pytest.mark.parametrize("how", ["evicted", "replaced", "evicted and still publishing"])
+def test_room_of_a_member_that_is_gone_is_given_back(federate, site, how: str) -> None:
+    """It cannot or will not do so itself: the admin frees what its head shows, and nobody keeps a copy."""
+    federation = started(federate, 3)
+    gone = federation.sites.pop()
+    id_ = peer_id(gone)
+    assert len(chunks_of(federation, id_)) == 1
+    if how == "replaced":
+        invitation = federation.admin.client.invite("study", "pw", federation.admin.url, replaces=id_)
+        site("fresh").client.join("study", invitation)
+    else:
+        federation.admin.client.evict("study", id_)
+    federation.sync()
+    if how == "evicted and still publishing":
+        there = membership.of(gone.node, lifecycle.find(gone.node, gone.name, "study"))
+        with closing(membership.connect(gone.node, there)) as link:
+            link.put_blob(there.fed_id, id_, "ab" * 16, [b"x" * 1000])
+            entry = link.cut(there.fed_id, [id_]).heads[id_]
+            head = msgspec.structs.replace(open_head(entry.data, there.fed_id, id_, there.own.ed), blob_id="ab" * 16)
+            link.put_head(there.fed_id, id_, pack(head, there.own.signing), expect=entry.revision)
+            assert len(chunks_of(federation, id_)) == 1
+        federation.sync()
+    assert chunks_of(federation, id_) == []
+    federation.assert_converged(120)
+    for each in federation.sites:
+        project = lifecycle.find(each.node, each.name, "study")
+        kept = records.load(each.node.state, project.partition, records.PEER + id_, records.Accepted).record
+        assert kept.blob == ""
+        assert len(list(each.node.blobs.list(project.uid))) <= 4
+        assert each.client.error_log("study") == []
+
+
+def test_eviction_says_that_a_login_is_left(federate) -> None:
+    """This server lets everybody in; what to do with logins stands in the tests of NATS."""
+    federation = started(federate, 2)
+    for _ in range(2):
+        assert "lets everybody in" in federation.admin.client.evict("study", peer_id(federation.sites[1]))
+
+
+def test_info_shows_who_is_who(federate) -> None:
+    """Admin, recovery key, and for each member state, epoch, rows, age and whether it may be explored."""
+    federation = started(federate, 2)
+    infos = [each.client.federation_info("study") for each in federation.sites]
+    ids = [info["fed_local_id"] for info in infos]
+    for info in infos:
+        assert info["fed_admin"] == ids[0]
+        assert info["fed_recovery_key"] == ""
+        about = {id_: json.loads(text) for id_, text in info["peersInfo"].items()}
+        assert set(about) == set(ids)
+        for each in about.values():
+            assert (each["state"], each["rows"], each["explore"]) == ("active", 60, True)
+            assert each["epoch"] > 0
+            assert 0 <= each["age"] < 60

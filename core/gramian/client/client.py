@@ -167,9 +167,16 @@ class Client:
         if reply.job_id is not None:
             self.wait_for_job(reply.job_id, timeout_s)
 
-    def evict(self, pid: str, peer: str) -> None:
-        """Exclude the member with this id; for the admin. It can read nothing that is published from then on."""
-        self._fed("POST", pid, "evict", {"peer": peer})
+    def evict(self, pid: str, peer: str) -> str:
+        """Exclude the member with this id; for the admin. It can read nothing that is published from then on.
+
+        Returns what is left to do so that it reaches the transport no more.
+        """
+        return self._fed("POST", pid, "evict", {"peer": peer}).text("string")
+
+    def set_explore_peers(self, pid: str, allow: bool) -> None:
+        """Whether the other members may explore this node's own summary."""
+        self._fed("GET", pid, "setExplorePeers", {"allowExplore": allow})
 
     def leave(self, pid: str) -> None:
         """Take this node's statistics out of the federation; its rows and models stay here."""

@@ -12,7 +12,7 @@ from gramian.http.auth import read_only, unsigned
 from gramian.http.envelope import respond
 from gramian.http.request import FlatMap, current, read_body
 from gramian.http.views import node, string_list
-from gramian.usecases.federation import control, found, invite, journal, members, membership
+from gramian.usecases.federation import control, explore, found, invite, journal, members, membership
 from gramian.usecases.federation import join as joining
 from gramian.usecases.federation.requests import flag, text_of
 
@@ -91,6 +91,14 @@ def new_schedule(cid: str, pid: str) -> Response:
     return respond()
 
 
+@blueprint.get("/<pid>/setExplorePeers")
+def set_explore_peers(cid: str, pid: str) -> Response:
+    """Whether the other members may explore this node's own summary."""
+    current().need("allowExplore")
+    explore.allow(node(), cid, pid, allowed=current().flag("allowExplore", default=True))
+    return respond()
+
+
 @blueprint.get("/<pid>/fullSyncRequest")
 def full_sync(cid: str, pid: str) -> Response:
     """Sync now: answers when this node's own pass is over; the others are nudged."""
@@ -103,8 +111,8 @@ def full_sync(cid: str, pid: str) -> Response:
 @blueprint.post("/<pid>/evict")
 def evict(cid: str, pid: str) -> Response:
     """Admin: exclude the member `peer` from now on."""
-    members.evict(node(), cid, pid, current().need("peer"))
-    return respond()
+    advice = members.evict(node(), cid, pid, current().need("peer"))
+    return respond(values={"string": advice})
 
 
 @blueprint.post("/<pid>/leave")

@@ -64,6 +64,7 @@ PARAMETERS: dict[str, tuple[str, str, JsonSchema]] = {
         "minutes, hours or days: m30, h3, d7",
         {"type": "string", "pattern": "^[mhd][1-9][0-9]*$"},
     ),
+    "allowExplore": ("query", "whether others may explore this node's own summary", _FLAG),
     "Idempotency-Key": (
         "header",
         "a name for this change: repeated under it within 24 hours, it is not made again",

@@ -98,11 +98,11 @@ class Federation(msgspec.Struct, frozen=True):
 
     `checkpoint`: epochs below which no head is accepted. `options`: those of `transport` that are not secret.
     `schedule`: the one that the scheduler was told, empty while not pulsing. `left`: it takes no part any more.
-    `push`: it tells others at once what it published, and listens to them."""
+    `push`: it tells others at once what it published, and listens to them. `explore`: others may explore its own
+    summary."""
 
     fed_id: str
     fed_name: str
-    admin: bool
     peer_id: str
     key_salt: str
     local_type: str
@@ -114,6 +114,7 @@ class Federation(msgspec.Struct, frozen=True):
     left: bool = False
     push: bool = True
     transport: str = "nats"
+    explore: bool = True
 
 
 class Founding(msgspec.Struct, frozen=True):
@@ -181,7 +182,8 @@ class Publication(msgspec.Struct, frozen=True):
 
 
 class Accepted(msgspec.Struct, frozen=True):
-    """A member's last good snapshot, `blob` in the blob store (empty for one that left)."""
+    """A member's last good snapshot, `blob` in the blob store (empty for one that left). `explore`: its word whether
+    others may explore it."""
 
     epoch: int
     content_digest: str
@@ -191,6 +193,7 @@ class Accepted(msgspec.Struct, frozen=True):
     rows: int
     at: int
     state: str = "data"
+    explore: bool = True
 
 
 class Federated(msgspec.Struct, frozen=True):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -59,7 +59,24 @@ def credentials(text: str) -> str:
     found = _CREDS.search(text) if len(text) <= MAX_CREDS_CHARS else None
     if found is None or _subject(found["jwt"]) != (_public_key(found["seed"]) or ""):
         raise InvalidRequest(_NOT_CREDS)
-    return _CREDS_FORM.format(jwt=found["jwt"], seed=found["seed"])
+    return credentials_text(found["jwt"], found["seed"])
+
+
+def credentials_text(jwt: str, seed: str) -> str:
+    return _CREDS_FORM.format(jwt=jwt, seed=seed)
+
+
+def subject_of(creds: str) -> str:
+    """Whose credentials these are: the user's NKEY. `creds` is checked text."""
+    found = _CREDS.search(creds)
+    return (_subject(found["jwt"]) if found else None) or ""
+
+
+def key_pair(seed: str) -> Any:
+    """The key pair of a seed of any kind. Raises nkeys.NkeysError, ValueError."""
+    import nkeys
+
+    return nkeys.from_seed(bytearray(seed.encode()))
 
 
 def authorities(text: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from gramian.domain.addresses import is_forbidden
 from gramian.errors import TransportRefused, TransportUnavailable
+from gramian_nats import names
 from gramian_nats.connection import Connection
 from gramian_nats.errors import NoResponders, TlsCut, translating
 from gramian_nats.options import Host, NatsOptions
@@ -90,7 +91,7 @@ async def _dial_address(options: NatsOptions, host: Host, ip: str, within_s: flo
             connect_timeout=max(1, round(within_s)),
             ping_interval=_PING_S,
             tls_hostname=host.name,
-            inbox_prefix=inbox_prefix(options.user),
+            inbox_prefix=names.inbox_prefix(options.name),
             **_security(options),
         )
         await connection.prepare()
@@ -104,11 +105,6 @@ async def _dial_address(options: NatsOptions, host: Host, ip: str, within_s: flo
             raise TlsCut from error
         raise
     return connection
-
-
-def inbox_prefix(user: str | None) -> str:
-    """Where answers arrive: under the user's name if it can be part of a subject, so that it can be its alone."""
-    return f"_INBOX.{user}" if user is not None and re.fullmatch(r"[A-Za-z0-9_-]{1,64}", user) else "_INBOX"
 
 
 def _security(options: NatsOptions) -> Mapping[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from gramian.domain.names import check_hex_id
 from gramian.ports import MAX_CHUNKS
 
@@ -55,3 +57,8 @@ def chunk_subjects(fed_id: str, peer_id: str, blob_id: str, count: int) -> list[
         raise ValueError(f"a blob has 1 to {MAX_CHUNKS} chunks, not {count}")
     prefix = blob_prefix(fed_id, peer_id, blob_id)
     return [f"{prefix}{index}" for index in range(count)]
+
+
+def inbox_prefix(user: str | None) -> str:
+    """Where answers arrive: under the user's name if it can be part of a subject, so that it can be its alone."""
+    return f"_INBOX.{user}" if user is not None and re.fullmatch(r"[A-Za-z0-9_-]{1,64}", user) else "_INBOX"

@@ -11,18 +11,26 @@ from urllib.parse import SplitResult, urlsplit
 
 from gramian.domain.addresses import is_forbidden
 from gramian.errors import InvalidRequest
-from gramian_nats.credentials import authorities, client_certificate, credentials, user_seed
+from gramian_nats import member_logins
+from gramian_nats.credentials import authorities, client_certificate, credentials, subject_of, user_seed
+from gramian_nats.member_logins import FROM_REDEMPTION, LOGIN_OPTIONS
 
 MAX_HOSTS = 16
 MAX_SECRET_CHARS = 4_096
 REPLICAS = (1, 3, 5)
 SECRET_OPTIONS = frozenset(
-    {"nats_sec_passwd", "nats_sec_token", "nats_sec_nkey_seed", "nats_sec_creds", "nats_tls_key"}
+    {
+        "nats_sec_passwd",
+        "nats_sec_token",
+        "nats_sec_nkey_seed",
+        "nats_sec_creds",
+        "nats_tls_key",
+        member_logins.OPTION,
+    }
 )
 """Never shown, and sealed at rest."""
 
 _HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
-_LOGIN_OPTIONS = ("nats_sec_user", "nats_sec_passwd", "nats_sec_token", "nats_sec_nkey_seed", "nats_sec_creds")
 _LOGIN_KEYS = "nats_sec_user and nats_sec_passwd, nats_sec_token, nats_sec_nkey_seed, or nats_sec_creds"
 _CERT_KEYS = "nats_tls_cert and nats_tls_key"
 _DEFAULT_PORTS = {"nats": 4222, "tls": 4222, "wss": 443}
@@ -65,10 +73,20 @@ class NatsOptions:
     tls_ca: str | None = field(repr=False)
     tls_cert: str | None = field(repr=False)
     tls_key: str | None = field(repr=False)
+    member_logins: str | None = field(repr=False)
     is_login_shared: bool
     timeout_s: int
     max_memory_bytes: int
     replicas: int
+
+    @property
+    def has_login(self) -> bool:
+        return any((self.user, self.token, self.nkey_seed, self.creds))
+
+    @property
+    def name(self) -> str | None:
+        """What the server knows this node by, if its login says so."""
+        return self.user if self.creds is None else subject_of(self.creds)
 
     @property
     def login_hint(self) -> str:
@@ -109,6 +127,7 @@ class NatsOptions:
             "nats_tls_ca": self.tls_ca,
             "nats_tls_cert": self.tls_cert,
             "nats_tls_key": self.tls_key,
+            member_logins.OPTION: self.member_logins,
             "nats_sec_shared": None if self.is_login_shared else "false",
             "nats_req_timeout": str(self.timeout_s),
             "nats_stream_max_memory": str(self.max_memory_bytes),
@@ -118,8 +137,11 @@ class NatsOptions:
 
     def shared(self) -> dict[str, str]:
         """What other nodes may have of these options: never the client certificate, which says who this node is."""
-        own = {"nats_tls_cert", "nats_tls_key"} | (set() if self.is_login_shared else set(_LOGIN_OPTIONS))
-        return {key: value for key, value in self.as_mapping().items() if key not in own}
+        own = {"nats_tls_cert", "nats_tls_key", member_logins.OPTION}
+        if self.member_logins is not None or not self.is_login_shared:
+            own.update(LOGIN_OPTIONS)
+        kept = {key: value for key, value in self.as_mapping().items() if key not in own}
+        return kept if self.member_logins is None else {**kept, member_logins.OPTION: FROM_REDEMPTION}
 
 
 def parse_options(options: Mapping[str, str]) -> NatsOptions:
@@ -135,6 +157,11 @@ def parse_options(options: Mapping[str, str]) -> NatsOptions:
         raise InvalidRequest("nats_sec_user and nats_sec_passwd go together: give both or neither")
     if sum(value is not None for value in (user, token, seed, creds)) > 1:
         raise InvalidRequest(f"Give one way of login only: {_LOGIN_KEYS}")
+    logins = options.get(member_logins.OPTION) or None
+    if logins is not None:
+        logins = member_logins.checked(logins)
+    if logins == FROM_REDEMPTION and any((user, token, seed, creds)):
+        raise InvalidRequest("this federation gives each member a login when it joins: leave nats_sec_... out")
     tls_ca, tls_cert, tls_key = _tls(options, hosts)
     return NatsOptions(
         hosts=hosts,
@@ -146,6 +173,7 @@ def parse_options(options: Mapping[str, str]) -> NatsOptions:
         tls_ca=tls_ca,
         tls_cert=tls_cert,
         tls_key=tls_key,
+        member_logins=logins,
         is_login_shared=_is_login_shared(options),
         timeout_s=_whole_number(options, "nats_req_timeout", 30, low=1, high=600),
         max_memory_bytes=_whole_number(options, "nats_stream_max_memory", 2**30, low=2**20, high=2**40),

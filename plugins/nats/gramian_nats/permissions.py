@@ -8,9 +8,22 @@ any subject.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from gramian_nats import names
-from gramian_nats.dial import inbox_prefix
+
+
+@dataclass(frozen=True, slots=True)
+class Permissions:
+    """Subjects that a user may publish on and hear."""
+
+    publish: list[str]
+    subscribe: list[str]
+
+
+def member(fed_id: str, peer_id: str, user: str) -> Permissions:
+    """What one member does, in the account of the streams or in one that reaches it by imports as in `isolated`."""
+    return Permissions([*_own(fed_id, peer_id), _info(fed_id)], _heard(fed_id, user))
 
 
 def shared(fed_id: str, account: str) -> str:
@@ -130,8 +143,7 @@ def _imports(fed_id: str, source: str) -> str:
 
 
 def _user(name: str, published: Sequence[str], fed_id: str) -> str:
-    # Inboxes of its own: who sees others' inboxes can have the server send them answers that they did not ask for.
-    heard = [f"{inbox_prefix(name)}.>", names.nudge_subject(fed_id)]
+    heard = _heard(fed_id, name)
     return f"""\
     {{
       user: "{name}"
@@ -143,6 +155,11 @@ def _user(name: str, published: Sequence[str], fed_id: str) -> str:
         subscribe: [{", ".join(f'"{subject}"' for subject in heard)}]
       }}
     }}"""
+
+
+def _heard(fed_id: str, user: str) -> list[str]:
+    # Inboxes of its own: who sees others' inboxes can have the server send them answers that they did not ask for.
+    return [f"{names.inbox_prefix(user)}.>", names.nudge_subject(fed_id)]
 
 
 def _password(login: str) -> str:

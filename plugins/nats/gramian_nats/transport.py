@@ -10,12 +10,13 @@ from typing import Any, TypeVar
 from gramian.domain.names import check_hex_id
 from gramian.errors import ContentMissing, RevisionConflict, TransportUnavailable
 from gramian.ports import MAX_CUT_PEERS, Cut, Limits, Traffic
-from gramian_nats import names
+from gramian_nats import member_logins, names
 from gramian_nats.blobs import absent_chunks, free_chunks, get_chunks, put_chunks
 from gramian_nats.connection import Connection, Meter
 from gramian_nats.entries import read_cut, read_entries, write_entry
 from gramian_nats.listener import MAX_NUDGE_BYTES, Listener
 from gramian_nats.loop import LoopThread, shared_loop
+from gramian_nats.member_logins import FROM_REDEMPTION
 from gramian_nats.options import SECRET_OPTIONS, NatsOptions, parse_options
 from gramian_nats.pool import Pool
 from gramian_nats.streams import create_streams, delete_streams
@@ -48,6 +49,37 @@ class NatsTransport:
     def limits(self, options: Mapping[str, str]) -> Limits:
         checked = parse_options(options)
         return Limits(max_blob_bytes=checked.max_memory_bytes, replicas=checked.replicas)
+
+    def awaits_login(self, options: Mapping[str, str]) -> bool:
+        """Whether the login comes with the answer to the redemption."""
+        return parse_options(options).member_logins == FROM_REDEMPTION
+
+    def member_options(
+        self, options: Mapping[str, str], fed_id: str, peer_id: str, given: Sequence[Mapping[str, str]]
+    ) -> Mapping[str, str]:
+        """The login of one member, if this node hands logins out (`nats_member_creds`). Raises TransportRefused."""
+        logins = parse_options(options).member_logins
+        if logins is None or logins == FROM_REDEMPTION:
+            return {}
+        login = member_logins.login_for(logins, fed_id, peer_id, given)
+        return {**login, member_logins.OPTION: ""}  # at the member, instead of the word that it is to come
+
+    def lock_out(self, options: Mapping[str, str], granted: Mapping[str, str]) -> str:
+        """What the operator must do so that an evicted member, given `granted`, reaches NATS no more."""
+        known = parse_options(options)
+        if granted:
+            logins = known.member_logins
+            return member_logins.removal(granted, member_logins.account_of(logins) if logins else "")
+        if not known.has_login and known.tls_cert is not None:
+            return "have the NATS server refuse its certificate: until then it can still disturb others"
+        if not known.has_login:
+            return "NATS lets everybody in: the evicted member is not heard any more, but it can still disturb others"
+        if known.is_login_shared:
+            return (
+                "the members share one NATS login: the evicted member is not heard any more, but it can still disturb "
+                "others until that login is changed at the server and at every node (setTransport)"
+            )
+        return "remove its NATS login from the server's configuration"
 
     def open(self, options: Mapping[str, str]) -> NatsLink:
         """Connect, or take the connection that an earlier link with equal options left behind.
@@ -116,10 +148,8 @@ class NatsLink:
 
     def put_blob(self, fed_id: str, peer_id: str, blob_id: str, chunks: Sequence[bytes]) -> str:
         subjects = names.chunk_subjects(fed_id, peer_id, blob_id, len(chunks))
-        if not all(0 < len(chunk) <= self.chunk_bytes for chunk in chunks):
-            raise ValueError(f"chunks have 1 to {self.chunk_bytes} bytes")
-        stream = names.blob_stream(fed_id)
-        return str(self._call(lambda line: put_chunks(line, stream, zip(subjects, chunks, strict=True))))
+        pairs = zip(subjects, map(self._checked, chunks), strict=True)
+        return str(self._call(lambda line: put_chunks(line, names.blob_stream(fed_id), pairs)))
 
     def missing_chunks(self, fed_id: str, peer_id: str, blob_id: str, count: int, *, since: str = "") -> list[int]:
         subjects = names.chunk_subjects(fed_id, peer_id, blob_id, count)
@@ -178,6 +208,11 @@ class NatsLink:
         connection, self._connection = self._connection, None
         if connection is not None:
             self._loop.run(self._pool.give(self._options, connection))
+
+    def _checked(self, chunk: bytes) -> bytes:
+        if not 0 < len(chunk) <= self.chunk_bytes:
+            raise ValueError(f"chunks have 1 to {self.chunk_bytes} bytes")
+        return chunk
 
     def _put(self, fed_id: str, subject: str, data: bytes, expect: str | None) -> str:
         """Compare-and-set. A lost answer leaves open what happened, so the entry is read back then."""

@@ -226,7 +226,7 @@ def test_limits_are_what_the_options_ask_for() -> None:
 
 def test_secret_options_are_declared() -> None:
     """What is sealed at rest and never shown."""
-    assert NatsTransport().secret_options == {*LOGINS, "nats_tls_key"} - {"nats_sec_user"}
+    assert NatsTransport().secret_options == {*LOGINS, "nats_tls_key", "nats_member_creds"} - {"nats_sec_user"}
 
 
 def test_shared_options_leave_out_what_is_the_nodes_own(new_authority: Callable[[], Any]) -> None:

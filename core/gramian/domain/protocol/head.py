@@ -29,6 +29,7 @@ class Head(msgspec.Struct, frozen=True):
     """`size`, `chunk_size` and `blob_sha` speak of the bytes as stored; `content_digest` of the statistics.
 
     `wrap`: the content key sealed for the generation `gen`, empty for a clear blob. `ts` serves warnings only.
+    `explore`: whether others may explore this snapshot alone; the admin repeats it in the roster.
     """
 
     fed_id: HexId
@@ -46,6 +47,7 @@ class Head(msgspec.Struct, frozen=True):
     wrap: str
     state: HeadState
     ts: Count
+    explore: bool = True
 
 
 def pack(head: Head, key: Ed25519PrivateKey) -> bytes:

@@ -129,7 +129,7 @@ class _Taker:
     def _record(self, head: Head, known: records.Accepted | None) -> records.Accepted:
         now = int(self._node.clock() * 1000)
         if head.state == "left":
-            return records.Accepted(head.epoch, EMPTY_DIGEST, head.blob_sha, "", "", 0, now, "left")
+            return records.Accepted(head.epoch, EMPTY_DIGEST, head.blob_sha, "", "", 0, now, "left", head.explore)
         data, moments = _fetch(self._member, self._link, head, self._schema)
         self._schema = self._schema or moments.schema
         blob = self._node.blobs.put(self._member.project.uid, data)
@@ -137,7 +137,14 @@ class _Taker:
         # The same statistics under a new head are not fresher for that.
         at = known.at if known is not None and known.content_digest == head.content_digest else now
         return records.Accepted(
-            head.epoch, head.content_digest, head.blob_sha, blob, moments.schema.digest(), moments.n, at
+            head.epoch,
+            head.content_digest,
+            head.blob_sha,
+            blob,
+            moments.schema.digest(),
+            moments.n,
+            at,
+            explore=head.explore,
         )
 
 

@@ -7,6 +7,8 @@ import json
 import msgspec
 
 from gramian.domain import schedule
+from gramian.domain.protocol import keys
+from gramian.domain.protocol.roster import Member as Peer
 from gramian.errors import InvalidRequest
 from gramian.faults import step
 from gramian.node import Node
@@ -66,7 +68,6 @@ def new_schedule(node: Node, cid: str, pid: str, text: str) -> None:
 def info(node: Node, cid: str, pid: str) -> dict[str, object]:
     """The contract's FederationInfo, with the transport's public options and without its credentials."""
     member = membership.load(node, cid, pid)
-    listed = member.roster.member(member.peer_id)
     return {
         "fed_id": member.fed_id,
         "fed_local_id": member.peer_id,
@@ -76,40 +77,41 @@ def info(node: Node, cid: str, pid: str) -> dict[str, object]:
         "fed_type": member.record.transport,
         "fed_encrypt": "true" if member.roster.policy.fed_encrypt else "false",
         "fed_push": "true" if member.record.push else "false",
-        "fed_is_admin": "true" if member.record.admin else "false",
+        "fed_is_admin": "true" if member.is_admin else "false",
         "fed_use_smpc": "false",
         "fed_enforce_hipaa_compliance": "false",
         "sync_sched": member.roster.policy.sync_sched,
         "is_pulsing": member.record.pulsing,
-        "allow_peers_explore": listed is not None and listed.explore,
+        "allow_peers_explore": member.record.explore,
         "rcv_error_action": "",
         "snd_error_action": "",
         "contract": member.roster.policy.contract,
         "peersInfo": {id_: json.dumps(about) for id_, about in peers(node, member).items()},
+        "fed_admin": keys.peer_id(bytes.fromhex(member.roster.admin_ed), bytes.fromhex(member.roster.admin_x)),
+        "fed_roster_version": str(member.roster.v),
+        "fed_recovery_key": member.roster.recovery_ed or "",
         **member.record.options,
     }
 
 
 def peers(node: Node, member: Member) -> dict[str, dict[str, object]]:
-    """Per member: state, the epoch and rows that this node accepted, and for how long these statistics have been known
-    here (seconds)."""
+    """Per member: state, whether others may explore it, the epoch and rows that this node accepted, and for how long
+    these statistics have been known here (seconds)."""
     accepted = records.listed(node.state, member.project.partition, PEER, records.Accepted)
     now_ms = node.clock() * 1000
 
-    def about(id_: str, state: str) -> dict[str, object]:
-        stored = accepted.get(id_)
+    def about(peer: Peer) -> dict[str, object]:
+        stored = accepted.get(peer.id)
+        listed: dict[str, object] = {"state": peer.state, "explore": peer.explore}
         if stored is None:
-            return {"epoch": None, "rows": 0, "age": None, "state": state}
+            return {"epoch": None, "rows": 0, "age": None, **listed}
         record = stored.record
         age_s = max(0, round((now_ms - record.at) / 1000))
-        return {
-            "epoch": record.epoch,
-            "rows": record.rows,
-            "age": age_s,
-            "state": "left" if record.state == "left" else state,
-        }
+        if record.state == "left":
+            listed["state"] = "left"
+        return {"epoch": record.epoch, "rows": record.rows, "age": age_s, **listed}
 
-    return {peer.id: about(peer.id, peer.state) for peer in member.roster.members}
+    return {peer.id: about(peer) for peer in member.roster.members}
 
 
 def sync_stats(node: Node, cid: str, pid: str) -> dict[str, object]:

@@ -90,12 +90,12 @@ def _obstacle(stored: Stored | None, base: records.Base, schema: Schema) -> str 
 
 def _pinned(node: Node, member: Member, schema: Schema) -> Member:
     """As admin, make this schema the federation's, before the first head shows it."""
-    if not member.record.admin or member.roster.policy.schema is not None:
+    if not member.is_admin or member.roster.policy.schema is not None:
         return member
 
     def pin(latest: Member) -> dict[str, object] | None:
         policy = latest.roster.policy
-        if policy.schema is not None:
+        if policy.schema is not None or not latest.is_admin:
             return None
         kek = latest.kek(latest.roster.gen) if policy.fed_encrypt else b""
         text = roster.seal_schema(schema, policy, latest.fed_id, kek)

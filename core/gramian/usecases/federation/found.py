@@ -10,7 +10,7 @@ import msgspec
 
 from gramian.domain import crypto
 from gramian.domain.names import check_id
-from gramian.domain.protocol import generations, keys, roster
+from gramian.domain.protocol import generations, keys, recovery, roster
 from gramian.errors import PluginError, TransportError
 from gramian.faults import step
 from gramian.node import Node
@@ -33,10 +33,13 @@ def create(node: Node, cid: str, pid: str, values: Mapping[str, object], *, pers
     wishes = requests.wishes(node, values)
     transport = node.transport(wishes.transport)
     limits = transport.limits(wishes.options)
-    salt = token_bytes(32)
+    recovery_ed, nonce = requests.recovery_key(values), token_bytes(32)
+    salt = recovery.salt(nonce, recovery_ed) if recovery_ed else nonce
     own = keys.PeerKeys.derive(node.vault.master_key, salt, cid, pid)
     generation = token_bytes(crypto.KEY_BYTES)
     first = _first_roster(own, salt, generation, wishes, limits, int(node.clock()))
+    if recovery_ed:
+        first = msgspec.structs.replace(first, recovery_ed=recovery_ed.hex(), recovery_nonce=nonce.hex())
     message = roster.pack(first, own.signing)
     uid = lifecycle.new_uid()
     record = _record(node, uid, own, salt, first, wishes)
@@ -120,7 +123,6 @@ def _record(
     return records.Federation(
         first.fed_id,
         wishes.fed_name,
-        True,
         own.peer_id,
         salt.hex(),
         wishes.local_type,

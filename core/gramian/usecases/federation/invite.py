@@ -11,12 +11,20 @@ import msgspec
 from gramian.domain import crypto
 from gramian.domain.protocol import invitation, redemption, roster
 from gramian.domain.protocol.keys import peer_id
-from gramian.errors import ConditionFailed, InvalidRequest, Refused, TooLarge, TransportError, Unavailable
+from gramian.errors import (
+    ConditionFailed,
+    InvalidRequest,
+    Refused,
+    TooLarge,
+    TransportError,
+    TransportRefused,
+    Unavailable,
+)
 from gramian.faults import step
 from gramian.node import Node
-from gramian.ports import ABSENT, Put
+from gramian.ports import ABSENT, Put, Write
 from gramian.usecases import records
-from gramian.usecases.federation import membership, succession, view
+from gramian.usecases.federation import journal, logins, membership, succession, view
 from gramian.usecases.federation.membership import Member
 from gramian.usecases.federation.requests import text_of
 from gramian.usecases.records import INVITATION, PEER
@@ -26,11 +34,12 @@ REPEAT_AFTER_EXPIRY_S = 24 * 3600
 MAX_FAILURES_A_MINUTE = 10
 ATTEMPTS = 10
 UNKNOWN = "the invitation cannot be redeemed: it is unknown here, or the request is not from its holder"
+NO_LOGIN = "the admin has no login for another member; the invitation is still good, try again when it says so"
 USED = "the invitation has been used; ask the admin for a new one"
 EXPIRED = "the invitation has expired; ask the admin for a new one"
 FULL = f"the federation has its {roster.MAX_MEMBERS} members; no more can join"
 NO_TRANSPORT = "the admin cannot reach the federation's transport now; the invitation is still good, try again later"
-REASONS = (UNKNOWN, USED, EXPIRED, FULL, NO_TRANSPORT)
+REASONS = (UNKNOWN, USED, EXPIRED, FULL, NO_TRANSPORT, NO_LOGIN)
 """All that a joiner may be told; it shows nothing else of an admin's answer."""
 
 
@@ -137,11 +146,21 @@ def _admit(node: Node, member: Member, tid: str, application: redemption.Applica
         used = msgspec.structs.replace(stored.record, used_by=application.ed, used_at=now)
         expiry = used.expires_at + REPEAT_AFTER_EXPIRY_S
         marked = records.put(member.project.partition, INVITATION + tid, used, stored.version, expiry)
+        writes = [marked, *_login(node, member, tid, joiner)]
         try:
-            return membership.change_roster(node, member, partial(_with, stored.record, application), [marked])
+            return membership.change_roster(node, member, partial(_with, stored.record, application), writes)
         except ConditionFailed:
             member = membership.of(node, member.project)
     raise InvalidRequest(USED)
+
+
+def _login(node: Node, member: Member, tid: str, joiner: str) -> list[Write]:
+    """What notes the login of its own that the joiner is given. Raises InvalidRequest if none is left."""
+    try:
+        return logins.grant(node, member, tid, joiner)
+    except TransportRefused as error:
+        journal.error(node, member.project, str(error))
+        raise InvalidRequest(NO_LOGIN) from error
 
 
 def _with(
@@ -160,7 +179,8 @@ def _with(
 
 def _welcome(node: Node, member: Member, application: redemption.Application) -> redemption.Welcome:
     accepted = records.listed(node.state, member.project.partition, PEER, records.Accepted)
-    grant = redemption.Grant()
+    listed = member.roster.member(peer_id(bytes.fromhex(application.ed), bytes.fromhex(application.x)))
+    grant = redemption.Grant(logins.granted(node, member, listed.tid if listed else ""))
     return redemption.Welcome(
         crypto.encode(member.message),
         {id_: stored.record.epoch for id_, stored in accepted.items()},

@@ -11,8 +11,9 @@ from gramian.domain.protocol import invitation, keys, redemption, roster
 from gramian.errors import InvalidRequest, Refused
 from gramian.faults import step
 from gramian.node import Node
+from gramian.ports import Transport
 from gramian.usecases import records
-from gramian.usecases.federation import membership, outgoing, requests
+from gramian.usecases.federation import logins, membership, outgoing, requests
 from gramian.usecases.federation.invite import REASONS
 from gramian.usecases.projects import lifecycle
 
@@ -30,8 +31,10 @@ def join(node: Node, cid: str, pid: str | None, values: Mapping[str, object], *,
     pid = check_id("project id", pid or wishes.fed_name)
     if lifecycle.exists(node, cid, pid):
         raise lifecycle.taken(cid, pid)
-    with closing(node.transport(wishes.transport).open(wishes.options)):
-        pass
+    transport = node.transport(wishes.transport)
+    awaits_login = logins.awaited(transport, wishes.options)
+    if not awaits_login:
+        _check_line(transport, wishes.options)
     own = keys.PeerKeys.derive(node.vault.master_key, bytes.fromhex(invited.tid), cid, pid)
     try:
         welcome, grant = _redeem(invited, own)
@@ -43,12 +46,21 @@ def join(node: Node, cid: str, pid: str | None, values: Mapping[str, object], *,
         raise InvalidRequest(
             f"the federation's admin decided fed_encrypt={decided}; join with that, or without the key"
         )
+    options = logins.completed(transport, wishes.options, grant.transport)
+    if awaits_login:
+        _check_line(transport, options)
     step("join.redeemed")
     uid = lifecycle.new_uid()
-    record = _record(node, uid, own, invited, wishes, welcome, grant)
+    record = _record(node, uid, own, invited, wishes, welcome, options)
     writes = membership.first_writes(uid, record, message)
     lifecycle.add(node, cid, pid, persist=persist, federated=True, uid=uid, extra=writes)
     return pid
+
+
+def _check_line(transport: Transport, options: Mapping[str, str]) -> None:
+    """Raises TransportError; then nothing of the project exists, and the same invitation can be used again."""
+    with closing(transport.open(options)):
+        pass
 
 
 def _redeem(invited: invitation.Invitation, own: keys.PeerKeys) -> tuple[redemption.Welcome, redemption.Grant]:
@@ -77,14 +89,12 @@ def _record(
     invited: invitation.Invitation,
     wishes: requests.Wishes,
     welcome: redemption.Welcome,
-    grant: redemption.Grant,
+    options: dict[str, str],
 ) -> records.Federation:
-    options = {**wishes.options, **grant.transport}
     public, secret = membership.split_options(node.transport(wishes.transport), options)
     return records.Federation(
         invited.fed_id,
         wishes.fed_name,
-        False,
         own.peer_id,
         invited.tid,
         wishes.local_type,

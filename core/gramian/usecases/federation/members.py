@@ -9,7 +9,7 @@ from gramian.domain.protocol.head import open_head
 from gramian.domain.protocol.roster import Member as Peer
 from gramian.errors import ConditionFailed, GramianError, InvalidRequest, Refused, RevisionConflict, Unavailable
 from gramian.node import Node
-from gramian.usecases.federation import control, lease, membership, view
+from gramian.usecases.federation import control, lease, logins, membership, view
 from gramian.usecases.federation.membership import Member
 from gramian.usecases.federation.succession import without
 from gramian.usecases.projects.lifecycle import Project
@@ -20,10 +20,10 @@ GOODBYE_WAIT_S = 5.0
 """How long a deletion waits for a pulse that is under way."""
 
 
-def evict(node: Node, cid: str, pid: str, peer_id: str) -> None:
+def evict(node: Node, cid: str, pid: str, peer_id: str) -> str:
     """As admin: its snapshot no longer counts, and it can read nothing that is published from now on.
 
-    It may still disturb the transport if it shares its credentials with the others: change those then.
+    Returns what is left to do so that it cannot disturb the transport either. May be repeated.
     Raises InvalidRequest, TransportError.
     """
     member = membership.admin(node, cid, pid)
@@ -36,7 +36,9 @@ def evict(node: Node, cid: str, pid: str, peer_id: str) -> None:
             raise InvalidRequest(f"the federation has no member '{peer_id[:64]}'")
         return None if listed.state != "active" else without(latest, peer_id, "evicted")
 
-    view.change_roster(node, member, change)
+    changed = view.change_roster(node, member, change)
+    evicted = changed.roster.member(peer_id)
+    return logins.lock_out(node, changed, evicted.tid if evicted else "")
 
 
 def leave(node: Node, cid: str, pid: str) -> None:
@@ -45,7 +47,7 @@ def leave(node: Node, cid: str, pid: str) -> None:
     May be repeated if the transport could not be reached. Raises InvalidRequest, TransportError, Unavailable.
     """
     member = membership.load(node, cid, pid)
-    if member.record.admin:
+    if member.is_admin:
         raise InvalidRequest(
             "the admin cannot leave: nobody could invite or evict any more; delete the project instead"
         )
@@ -81,7 +83,7 @@ def _say_goodbye(node: Node, project: Project, *, wait_s: float) -> None:
                     publish.withdraw(node, seen.member, link, seen.cut.heads.get(own))
             except (ConditionFailed, RevisionConflict):
                 continue
-            if seen.member.record.admin and not _others(seen):
+            if seen.member.is_admin and not _others(seen):
                 link.destroy(seen.member.fed_id)
             return
     raise Unavailable("this node's membership is being changed by somebody else; try again later")

@@ -9,9 +9,9 @@ from functools import lru_cache
 import msgspec
 
 from gramian.domain.protocol import generations, keys, roster
-from gramian.domain.protocol.roster import Roster
+from gramian.domain.protocol.roster import Rank, Roster
 from gramian.domain.statistics.schema import Schema
-from gramian.errors import ConditionFailed, InvalidRequest, PluginError, TooLarge, Unavailable
+from gramian.errors import ConditionFailed, InvalidRequest, PluginError, Refused, TooLarge, Unavailable
 from gramian.faults import step
 from gramian.node import Node
 from gramian.ports import ABSENT, Link, Put, Transport, Write
@@ -45,6 +45,15 @@ class Member:
     @property
     def peer_id(self) -> str:
         return self.record.peer_id
+
+    @property
+    def is_admin(self) -> bool:
+        return self.roster.admin_ed == self.own.ed.hex()
+
+    @property
+    def rank(self) -> Rank:
+        """Which of two rosters counts: that of higher rank."""
+        return roster.rank(self.roster, self.message)
 
     def generation_key(self, gen: int) -> bytes:
         """Raises Refused for a generation that this node was never given."""
@@ -87,9 +96,15 @@ def of(node: Node, project: Project) -> Member:
 def admin(node: Node, cid: str, pid: str) -> Member:
     """Raises InvalidRequest unless this node founded the federation."""
     member = load(node, cid, pid)
-    if not member.record.admin:
-        raise InvalidRequest(f"only the federation's admin can do this; '{pid}' is an ordinary member")
+    require_admin(member)
     return member
+
+
+def require_admin(member: Member) -> None:
+    """Raises InvalidRequest. To be asked again once the newest roster is known: the recovery key may have named
+    another admin."""
+    if not member.is_admin:
+        raise InvalidRequest(f"only the federation's admin can do this; '{member.project.pid}' is an ordinary member")
 
 
 def active(node: Node, cid: str, pid: str) -> Member:
@@ -153,6 +168,8 @@ def change_roster(
         if fields is None:
             return member
         following = roster.successor(member.roster, member.message, ts=int(node.clock()), **fields)
+        if following.admin_ed != member.own.ed.hex():
+            require_admin(member)
         message = roster.pack(following, member.own.signing)
         if len(message) > roster.MAX_BYTES:
             raise TooLarge(
@@ -173,9 +190,8 @@ def change_roster(
 
 
 def adopt(node: Node, member: Member, message: bytes) -> Member:
-    """Keep a newer roster than the stored one. Raises Refused if it is not the admin's."""
-    newer = roster.open_roster(message, member.fed_id)
-    if newer.v <= member.roster.v:
+    """Keep a roster of higher rank than the stored one. Raises Refused if it is forged."""
+    if rank_of(member, message) <= member.rank:
         return member
     try:
         node.state.write(Put(member.project.partition, ROSTER, message, member.version))
@@ -184,9 +200,18 @@ def adopt(node: Node, member: Member, message: bytes) -> Member:
     return of(node, member.project)
 
 
-def carry(link: Link, member: Member, found_v: int, revision: str | None) -> str | None:
-    """Put this node's newest roster where the others read it, if that place lags behind; returns the revision there."""
-    if found_v < member.roster.v:
+def rank_of(member: Member, message: bytes) -> Rank:
+    """Raises Refused for a roster that is forged, or takes away the key that could name another admin."""
+    found = _opened_roster(message, member.fed_id)
+    if found.recovery_ed != (member.roster.recovery_ed or found.recovery_ed):
+        raise Refused("the roster lacks the recovery key that the federation was founded with")
+    return roster.rank(found, message)
+
+
+def carry(link: Link, member: Member, found: Rank | None, revision: str | None) -> str | None:
+    """Put this node's newest roster where the others read it, if none is `found` there or one of lower rank; returns
+    the revision there."""
+    if found is None or found < member.rank:
         return link.put_roster(member.fed_id, member.message, expect=revision)
     return revision
 

@@ -44,9 +44,9 @@ def realise(node: Node, member: Member, link: Link, stored: Stored, entry: Entry
         stored = replaced(node, member, stored, placed=_put_blob(node, member, link, stored))
     step("publish.blob")
     publication = stored.record
-    if not _shows(found, publication):
+    if not _shows(found, member, publication):
         if publication.confirmed or (found is not None and found.epoch >= publication.epoch):
-            # Lost, overwritten or replayed: the same bytes under a new epoch.
+            # Lost, overwritten, replayed, or it says something else: the same bytes under a new epoch.
             epoch = next_epoch(node, publication, found)
             stored = replaced(node, member, stored, epoch=epoch, confirmed=False)
         message = heads.pack(_head(node, member, stored.record), member.own.signing)
@@ -170,12 +170,13 @@ def _head(node: Node, member: Member, publication: records.Publication) -> Head:
         wrap=wrap,
         state=publication.state,
         ts=int(node.clock()),
+        explore=member.record.explore,
     )
 
 
-def _shows(found: Head | None, publication: records.Publication) -> bool:
-    shown = (publication.epoch, publication.blob_id, publication.stored)
-    return found is not None and (found.epoch, found.blob_id, found.blob_sha) == shown
+def _shows(found: Head | None, member: Member, publication: records.Publication) -> bool:
+    shown = (publication.epoch, publication.blob_id, publication.stored, member.record.explore)
+    return found is not None and (found.epoch, found.blob_id, found.blob_sha, found.explore) == shown
 
 
 def _free_stale(node: Node, member: Member, link: Link, stored: Stored, *, kept: str) -> Stored:

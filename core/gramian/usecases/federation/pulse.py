@@ -26,12 +26,14 @@ from gramian.usecases.federation import (
     accept,
     control,
     deciding,
+    explore,
     journal,
     lease,
     membership,
     merging,
     publication,
     publish,
+    reclaim,
 )
 from gramian.usecases.federation.membership import Member
 from gramian.usecases.federation.view import View, look
@@ -114,9 +116,12 @@ def _pass(node: Node, member: Member, link: Link, keep_lease: Callable[[], None]
     member, shown, failure = _publish_if_possible(node, view, link)
     outcome = accept.take_in(node, member, link, view.cut, _schema(node, member), keep_lease)
     keep_lease()
+    if member.is_admin:
+        member = explore.settle(node, member, link)
     merged = merging.merge_all(node, member, _schema(node, member))
     replaced = _replaced(old.record if old else None, shown)
     blobs.discard(node, member.project, [*outcome.superseded, merged.superseded, *replaced])
+    reclaim.reclaim(node, member, link, view.cut)
     published = shown is not None and (old is None or old.record.epoch != shown.epoch)
     pulse = _counted(outcome, published, before, link.traffic(), time.monotonic() - started)
     if published or outcome.accepted or outcome.errors or merged.changed:
@@ -159,7 +164,7 @@ def _publish(node: Node, view: View, link: Link) -> tuple[Member, records.Public
     member, entry = view.member, view.cut.heads.get(view.member.peer_id)
     member, stored = deciding.decide(node, member, link, publication.own_head(member, entry))
     # If the admin just pinned the schema: others must find that before the first head that shows it.
-    membership.carry(link, member, view.member.roster.v, view.revision)
+    membership.carry(link, member, view.member.rank, view.revision)
     if stored is None:
         return member, None
     return member, publish.realise(node, member, link, stored, entry).record

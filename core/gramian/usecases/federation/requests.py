@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -18,7 +19,16 @@ OFF = ("", "false", "0", "none", "null")
 ON = ("true", "1")
 _SWITCHES_NOT_YET = ("fed_use_smpc", "fed_enforce_hipaa_compliance")
 _KEYS_NOT_YET = ("fed_psr_contract_snd_fail_action", "fed_psr_contract_rcv_fail_action")
-_OWN_KEYS = ("fed_name", "sync_sched", "fed_local_type", "fed_encrypt", "fed_push", "pid", "persist")
+_OWN_KEYS = (
+    "fed_name",
+    "sync_sched",
+    "fed_local_type",
+    "fed_encrypt",
+    "fed_push",
+    "fed_recovery_key",
+    "pid",
+    "persist",
+)
 _INVITATION_KEYS = ("fed_id", "fed_secret_key", "fed_req_token", "fed_rest_url")
 _KNOWN = frozenset(_OWN_KEYS + _INVITATION_KEYS + _SWITCHES_NOT_YET + _KEYS_NOT_YET)
 
@@ -103,6 +113,18 @@ def _usable(node: Node, name: str, keys: Sequence[str]) -> Transport:
     except PluginError as error:
         because = f"{', '.join(keys)} asks for the transport '{name}': " if keys else ""
         raise InvalidRequest(f"{because}{error}") from error
+
+
+def recovery_key(values: Mapping[str, object]) -> bytes | None:
+    """The public half of the key that may name another admin, if the map has one. Raises InvalidRequest."""
+    text = text_of(values, "fed_recovery_key").lower()
+    if not text:
+        return None
+    if re.fullmatch("[0-9a-f]{64}", text) is None or not set(text) - {"0"}:
+        raise InvalidRequest(
+            "fed_recovery_key must be the public key that `gramian recovery-key new` printed: 64 hex digits"
+        )
+    return bytes.fromhex(text)
 
 
 def note_unknown(keys: Collection[str]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
-from gramian.domain.protocol import roster
+from gramian.domain.protocol.roster import Rank
 from gramian.errors import ContentMissing, Refused, RevisionConflict, TransportError
 from gramian.node import Node
 from gramian.ports import Cut, Link
@@ -38,8 +38,8 @@ def look(node: Node, member: Member, link: Link, *, heads: bool = True) -> View:
             # The transport forgot the federation: any member makes its place anew.
             member.make_place(link)
             continue
-        found = _found_version(node, member, cut)
-        if found > member.roster.v and cut.roster is not None:
+        found = _found(node, member, cut)
+        if found is not None and cut.roster is not None and found > member.rank:
             member = membership.adopt(node, member, cut.roster.data)
             continue
         try:
@@ -73,12 +73,12 @@ def change_roster(node: Node, member: Member, change: Callable[[Member], dict[st
     return changed
 
 
-def _found_version(node: Node, member: Member, cut: Cut) -> int:
-    """The version of the roster in the transport; -1 if there is none that the admin signed."""
+def _found(node: Node, member: Member, cut: Cut) -> Rank | None:
+    """The rank of the roster in the transport; None if there is no genuine one."""
     if cut.roster is None:
-        return -1
+        return None
     try:
-        return roster.open_roster(cut.roster.data, member.fed_id).v
+        return membership.rank_of(member, cut.roster.data)
     except Refused as error:
         journal.error(node, member.project, f"a forged roster was found and replaced: {error}")
-        return -1
+        return None

@@ -69,7 +69,7 @@ def _federation(node: Node, project: Project) -> dict[str, str]:
     member = membership.of(node, project)
     federated = records.load(node.state, project.partition, FEDERATED, records.Federated)
     return {
-        "fed_is_admin": _flag(member.record.admin),
+        "fed_is_admin": _flag(member.is_admin),
         "fed_pulsing": _flag(member.record.pulsing),
         "fed_has_error": _flag(journal.has_errors(node, project)),
         "fed_digest": federated.record.digest if federated else "",
