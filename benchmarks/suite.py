@@ -7,7 +7,7 @@ import importlib
 import json
 import sys
 
-NAMES = ("library", "http_learn", "rounds", "sync", "load", "start")
+NAMES = ("library", "http_learn", "rounds", "sync", "load", "start", "transport")
 """Modules of this package with a `run` that returns rows."""
 
 

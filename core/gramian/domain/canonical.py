@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, TypeAlias
+
+Data: TypeAlias = bytes | bytearray
+"""Bytes that whoever takes them does not change."""
 
 
 def canonical_json(value: Any) -> bytes:

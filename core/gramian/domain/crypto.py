@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from gramian.domain.canonical import join
+from gramian.domain.canonical import Data, join
 from gramian.errors import BadSeal, Refused
 
 KEY_BYTES = 32
@@ -56,20 +56,24 @@ def seal(key: bytes, plaintext: bytes, aad: bytes) -> bytes:
 
 def unseal(key: bytes, sealed: bytes, aad: bytes) -> bytes:
     """Open what `seal` made. Raises BadSeal."""
-    try:
-        return AESGCM(key).decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], aad)
-    except (InvalidTag, ValueError) as error:
-        raise BadSeal("a sealed message does not open: another key, or altered") from error
+    return _decrypted(key, sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], aad)
 
 
-def seal_counted(key: bytes, counter: int, plaintext: bytes, aad: bytes) -> bytes:
+def seal_counted(key: bytes, counter: int, plaintext: Data, aad: bytes) -> bytes:
     """AES-256-GCM with a counter as nonce, for keys that are used for one blob only."""
     return AESGCM(key).encrypt(counter.to_bytes(NONCE_BYTES, "big"), plaintext, aad)
 
 
-def unseal_counted(key: bytes, counter: int, sealed: bytes, aad: bytes) -> bytes:
+def unseal_counted(key: bytes, counter: int, sealed: Data, aad: bytes) -> bytes:
     """Open what `seal_counted` made. Raises BadSeal."""
-    return unseal(key, counter.to_bytes(NONCE_BYTES, "big") + sealed, aad)
+    return _decrypted(key, counter.to_bytes(NONCE_BYTES, "big"), sealed, aad)
+
+
+def _decrypted(key: bytes, nonce: bytes, sealed: Data, aad: bytes) -> bytes:
+    try:
+        return AESGCM(key).decrypt(nonce, sealed, aad)
+    except (InvalidTag, ValueError) as error:
+        raise BadSeal("a sealed message does not open: another key, or altered") from error
 
 
 def box(public: bytes, plaintext: bytes, *, label: str, fed_id: str) -> bytes:

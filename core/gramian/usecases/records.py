@@ -24,7 +24,8 @@ UPDATE_ATTEMPTS = 100
 # Keys within the partition of a project; those that end in a slash are followed by an id.
 ATTRIBUTES, BASE, DELTA, OPERATION, FORGETS = "attributes", "base", "delta/", "operation/", "forgets"
 FEDERATION, ROSTER, INVITATION, PUBLICATION, PEER = "federation", "roster", "invitation/", "publication", "peer/"
-FEDERATED, MODEL, LEASE, BODY = "federated", "model/", "lease", "body/"
+FEDERATED, MODEL, LEASE, BODY, UPLOAD = "federated", "model/", "lease", "body/", "upload/"
+TRIE = "trie"
 
 
 class User(msgspec.Struct, frozen=True):
@@ -80,6 +81,24 @@ class Operation(msgspec.Struct, frozen=True):
     """The mark of an idempotent learn or forget: its repetition changes nothing."""
 
     at: int
+
+
+class Upload(msgspec.Struct, frozen=True):
+    """A file that is to come, or is being learned. `tag`: the content that is being learned; `columns`: name and type
+    of what is read of it, `ignored` the rest. `offset`, `rows`: how far it is read, with the statistics of that in
+    `blob`. `learned`: its rows count. Times: unix seconds."""
+
+    format: str
+    size_bytes: int
+    created_at: int
+    expires_at: int
+    tag: str = ""
+    columns: list[tuple[str, str]] = []
+    ignored: list[str] = []
+    offset: int = 0
+    rows: int = 0
+    blob: str = ""
+    learned: bool = False
 
 
 class Model(msgspec.Struct, frozen=True):
@@ -205,6 +224,12 @@ class Federated(msgspec.Struct, frozen=True):
     rows: int
     roster_v: int
     at: int
+
+
+class Trie(msgspec.Struct, frozen=True):
+    """Inner nodes of the last merge: the digest of what went into one, and the blob of its value."""
+
+    nodes: dict[str, str] = {}
 
 
 class Lease(msgspec.Struct, frozen=True):

@@ -88,9 +88,10 @@ def test_head_with_values_out_of_range_is_refused(change: dict[str, object]) -> 
 def test_encrypted_chunks_open_again(data: bytes, chunk_bytes: int) -> None:
     """Round trip, and every chunk but the last has the full size that readers cut at."""
     cek = b"c" * 32
-    chunks = heads.encrypt_chunks(data, chunk_bytes, cek, **PLACE)
+    chunks = list(heads.encrypt_chunks(data, chunk_bytes, cek, **PLACE))
     assert all(len(chunk) == chunk_bytes for chunk in chunks[:-1])
-    again = heads.split(b"".join(chunks), chunk_bytes)
+    again = heads.Chunks(b"".join(chunks), chunk_bytes)
+    assert (list(again), again[:], again[-1]) == (chunks, chunks, chunks[-1])
     assert b"".join(heads.decrypt_chunks(again, cek, **PLACE)) == data
 
 
@@ -98,7 +99,7 @@ def test_encrypted_chunks_open_again(data: bytes, chunk_bytes: int) -> None:
 def test_damaged_chunks_do_not_open(damage: str) -> None:
     """Order, number, content and place of the chunks are authenticated."""
     cek = b"c" * 32
-    chunks, place = heads.encrypt_chunks(b"x" * 300, 116, cek, **PLACE), dict(PLACE)
+    chunks, place = list(heads.encrypt_chunks(b"x" * 300, 116, cek, **PLACE)), dict(PLACE)
     if damage == "swap":
         chunks[0], chunks[1] = chunks[1], chunks[0]
     elif damage == "drop":

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gramian.domain.statistics import trie
+from gramian.domain.statistics import packed, trie
 from gramian.domain.statistics.clamp import clamp
 from gramian.domain.statistics.derived import covariance
 from gramian.domain.statistics.digest import content_digest, denormals_work
@@ -24,9 +24,10 @@ from gramian.domain.statistics.layout import SUMS
 from gramian.domain.statistics.merge import add, rebase
 from gramian.domain.statistics.moments import Moments
 from gramian.domain.statistics.origin import standard_origin
+from gramian.domain.statistics.rows import Rows, collected, rows_of
 from gramian.domain.statistics.schema import Schema
 from gramian.domain.statistics.snapshot import decode, encode
-from gramian.domain.statistics.trie import fold
+from gramian.domain.statistics.trie import evaluate, fold, plan
 from gramian.domain.statistics.widen import empty
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -82,21 +83,83 @@ def test_fold_splits_at_the_first_differing_bit() -> None:
     assert content_digest(folded) == content_digest(add(first, add(second, third)))
 
 
-def test_fold_with_a_cache_recomputes_only_above_the_change(monkeypatch: pytest.MonkeyPatch) -> None:
+class Kept:
+    """A cache that remembers what it was asked to keep."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, bytearray] = {}
+
+    def load(self, digest: str) -> Rows | None:
+        return rows_of(decode(self.values[digest])) if digest in self.values else None
+
+    def keep(self, digest: str, value: Rows) -> Rows:
+        self.values[digest] = encode(value)
+        return rows_of(decode(self.values[digest]))
+
+
+def evaluated(peers: Mapping[str, Moments], cache: Kept | None) -> Moments:
+    root = plan({id_: content_digest(m) for id_, m in peers.items()})
+    return collected(evaluate(root, lambda id_: rows_of(peers[id_]), cache))
+
+
+def whole_arrays(peers: Mapping[str, Moments], bit: int = 127) -> Moments:
+    """The same trie over 128-bit ids, written down another way: adds whole arrays, keeps nothing."""
+    if len(peers) == 1:
+        return next(iter(peers.values()))
+    sides: tuple[dict[str, Moments], dict[str, Moments]] = {}, {}
+    for id_, m in peers.items():
+        sides[int(id_, 16) >> bit & 1][id_] = m
+    values = [whole_arrays(side, bit - 1) for side in sides if side]
+    return values[0] if len(values) == 1 else add(*values)
+
+
+@given(seed=SEEDS, count=st.integers(1, 12), changed=st.integers(0, 11))
+@settings(deadline=None, max_examples=60)
+def test_evaluate_by_blocks_and_with_a_cache_gives_the_bits_of_whole_arrays(
+    seed: int, count: int, changed: int, nasty: Callable
+) -> None:
+    """Also after one peer moved on and the rest comes from the cache."""
+    x, schema = nasty(seed)
+    parts = np.array_split(x, count + 1)
+    peers = {peer(seed + k): accumulate(part, schema) for k, part in enumerate(parts[:-1])}
+    cache = Kept()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(packed, "BLOCK_ENTRIES", 4)
+        patch.setattr(trie, "KEPT_FROM", 2)
+        assert content_digest(evaluated(peers, cache)) == content_digest(whole_arrays(peers))
+        peers[peer(seed + changed % count)] = accumulate(parts[-1], schema)
+        assert content_digest(evaluated(peers, cache)) == content_digest(whole_arrays(peers))
+
+
+def test_evaluate_with_a_cache_recomputes_only_above_the_change(monkeypatch: pytest.MonkeyPatch) -> None:
     """After one peer moved on, the other half comes from the cache, and the result is that without a cache."""
     ids = [f"{k:x}0" for k in range(16)]
     peers = dict(zip(ids, list(snapshots(16).values()), strict=True))
-    cache: dict[str, Moments] = {}
+    cache = Kept()
     adds = []
-    monkeypatch.setattr(trie, "add", lambda a, b: adds.append(1) or add(a, b))
-    fold(peers, cache)
+    monkeypatch.setattr(trie.rows, "add", lambda a, b, real=trie.rows.add: adds.append(1) or real(a, b))
+    evaluated(peers, cache)
     assert len(adds) == 15
-    fold(peers, cache)
-    assert len(adds) == 15
+    assert len(cache.values) == 6  # over 4 and over 8 peers; what is made of all is its caller's to keep
+    evaluated(peers, cache)
+    assert len(adds) == 15 + 1
     changed = {**peers, "30": add(peers["30"], peers["00"])}
-    warm = fold(changed, cache)
-    assert len(adds) == 15 + 4
+    warm = evaluated(changed, cache)
+    assert len(adds) == 16 + 3 + 1 + 1
     assert content_digest(warm) == content_digest(fold(changed))
+
+
+def test_evaluate_reads_no_snapshot_below_what_is_kept() -> None:
+    """Of sixteen peers of whom one moved on, the four of its quarter are read."""
+    ids = [f"{k:x}0" for k in range(16)]
+    peers = dict(zip(ids, snapshots(16).values(), strict=True))
+    cache = Kept()
+    evaluated(peers, cache)
+    peers["30"] = add(peers["30"], peers["00"])
+    read: list[str] = []
+    root = plan({id_: content_digest(m) for id_, m in peers.items()})
+    evaluate(root, lambda id_: read.append(id_) or rows_of(peers[id_]), cache)
+    assert sorted(read) == ["00", "10", "20", "30"]
 
 
 def test_fold_depends_on_published_bytes_only() -> None:

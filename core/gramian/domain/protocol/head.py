@@ -6,13 +6,13 @@ import hashlib
 import hmac
 from collections.abc import Iterator, Sequence
 from secrets import token_bytes
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias, overload
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gramian.domain import crypto
-from gramian.domain.canonical import canonical_json, join
+from gramian.domain.canonical import Data, canonical_json, join
 from gramian.domain.protocol import signed
 from gramian.domain.protocol.fields import Count, HexId, HexKey
 from gramian.domain.statistics.schema import Schema
@@ -72,9 +72,25 @@ def schema_hash(schema: Schema, *, encrypt: bool, kek: bytes) -> str:
     return schema.digest()
 
 
-def split(data: bytes, chunk_bytes: int) -> list[bytes]:
-    """Cut a blob into chunks; only the last may be shorter."""
-    return [data[start : start + chunk_bytes] for start in range(0, len(data), chunk_bytes)]
+class Chunks(Sequence[bytes]):
+    """A blob cut into chunks, of which only the last may be shorter; each is copied when it is asked for."""
+
+    def __init__(self, data: Data, chunk_bytes: int) -> None:
+        self._data = memoryview(data)
+        self._starts = range(0, len(data), chunk_bytes)
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    @overload
+    def __getitem__(self, index: int) -> bytes: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[bytes]: ...
+    def __getitem__(self, index: int | slice) -> bytes | list[bytes]:
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(len(self)))]
+        start = self._starts[index]
+        return bytes(self._data[start : start + self._starts.step])
 
 
 def new_content_key() -> bytes:
@@ -82,14 +98,12 @@ def new_content_key() -> bytes:
 
 
 def encrypt_chunks(
-    data: bytes, chunk_bytes: int, cek: bytes, *, fed_id: str, peer_id: str, blob_id: str
-) -> list[bytes]:
+    data: Data, chunk_bytes: int, cek: bytes, *, fed_id: str, peer_id: str, blob_id: str
+) -> Iterator[bytes]:
     """Chunks of exactly `chunk_bytes` (the last may be shorter), each under the blob's own key and its index."""
-    plain = split(data, chunk_bytes - crypto.TAG_BYTES)
-    return [
-        crypto.seal_counted(cek, index, chunk, _chunk_aad(fed_id, peer_id, blob_id, index, len(plain)))
-        for index, chunk in enumerate(plain)
-    ]
+    plain = Chunks(data, chunk_bytes - crypto.TAG_BYTES)
+    for index, chunk in enumerate(plain):
+        yield crypto.seal_counted(cek, index, chunk, _chunk_aad(fed_id, peer_id, blob_id, index, len(plain)))
 
 
 def decrypt_chunks(chunks: Sequence[bytes], cek: bytes, *, fed_id: str, peer_id: str, blob_id: str) -> Iterator[bytes]:

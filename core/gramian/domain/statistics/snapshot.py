@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from gramian.domain.canonical import canonical_json
+from gramian.domain.canonical import Data, canonical_json
 from gramian.domain.statistics import packed
 from gramian.domain.statistics.layout import MOST_ROWS, SUMS, shapes
 from gramian.domain.statistics.moments import Array, LocalMoments, Moments, Summary
@@ -32,7 +32,6 @@ LOCAL = ("a", "low", "high")
 BLOCK_BYTES = 8 * packed.BLOCK_ENTRIES
 _PREFIX_BYTES = 8
 
-Data: TypeAlias = bytes | bytearray
 Read: TypeAlias = Callable[[int, int], Data]
 """(start, size) -> those bytes of a stored snapshot, fewer at its end."""
 

@@ -9,51 +9,88 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect_left
-from collections.abc import Mapping, MutableMapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
 
 from gramian.domain.canonical import join
-from gramian.domain.statistics.digest import content_digest
-from gramian.domain.statistics.merge import add
+from gramian.domain.statistics import rows
 from gramian.domain.statistics.moments import Moments
+from gramian.domain.statistics.rows import Rows, collected, rows_of
 
+KEPT_FROM = 4
+"""Nodes over fewer peers are not worth a place in the cache: adding up again what is below them is as cheap."""
 _HEX = frozenset("0123456789abcdef")
 
 
+class Cache(Protocol):
+    """Values of inner nodes by their digests; they may vanish at any time."""
+
+    def load(self, digest: str) -> Rows | None: ...
+
+    def keep(self, digest: str, value: Rows) -> Rows:
+        """Store the value; what is returned reads it from where it is now."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
-class _Node:
-    """A merged value and the digest of all that went into it."""
+class Node:
+    """`digest` names all that goes into its value: of a leaf the content digest of the snapshot of `peer`, else the
+    digests of the two `halves`."""
 
     digest: str
-    value: Moments
+    peers: int = 1
+    peer: str = ""
+    halves: tuple[Node, ...] = ()
+
+    def all(self) -> Iterator[Node]:
+        """This node and those below it."""
+        yield self
+        for half in self.halves:
+            yield from half.all()
 
 
-def fold(snapshots: Mapping[str, Moments], cache: MutableMapping[str, Moments] | None = None) -> Moments:
-    """Merge the snapshots by peer id (lower-case hex of one length); the order of the mapping does not matter.
-
-    `cache` keeps inner nodes by the digest of their two halves; entries may vanish at any time. The result has no
-    local arrays. Raises ValueError without snapshots, for malformed ids and for different schemas.
-    """
-    peers = sorted(snapshots)
+def plan(digests: Mapping[str, str]) -> Node:
+    """The trie of snapshots by peer id (lower-case hex of one length), known by their content digests; the order of
+    the mapping does not matter. Raises ValueError without snapshots and for malformed ids."""
+    peers = sorted(digests)
     if not peers:
         raise ValueError("there is no snapshot to merge")
     if any(len(peer) != len(peers[0]) or not peer or not _HEX.issuperset(peer) for peer in peers):
         raise ValueError("peer ids are lower-case hex of one length")
-    leaves = [_Node(content_digest(snapshots[peer]), replace(snapshots[peer], local=None)) for peer in peers]
-    return _merge([int(peer, 16) for peer in peers], leaves, {} if cache is None else cache).value
+    return _planned([int(peer, 16) for peer in peers], [Node(digests[peer], peer=peer) for peer in peers])
 
 
-def _merge(ids: list[int], leaves: list[_Node], cache: MutableMapping[str, Moments]) -> _Node:
+def evaluate(root: Node, load: Callable[[str], Rows], cache: Cache | None = None) -> Rows:
+    """The merge of all snapshots, each read by `load(peer)` if it is needed. Raises ValueError for different schemas,
+    and what `load` raises."""
+    return _value(root, load, cache, is_root=True)
+
+
+def fold(snapshots: Mapping[str, Moments]) -> Moments:
+    """The merge of snapshots in memory, without local arrays. Raises ValueError as `plan` and for different schemas."""
+    return collected(evaluate(plan(dict.fromkeys(snapshots, "")), lambda peer: rows_of(snapshots[peer])))
+
+
+def _planned(ids: list[int], leaves: list[Node]) -> Node:
     """Node over sorted ids, which it splits at the first bit in which any differ."""
     if len(ids) == 1:
         return leaves[0]
     bit = 1 << ((ids[0] ^ ids[-1]).bit_length() - 1)
     middle = bisect_left(ids, bit, key=bit.__and__)
-    left = _merge(ids[:middle], leaves[:middle], cache)
-    right = _merge(ids[middle:], leaves[middle:], cache)
+    left, right = _planned(ids[:middle], leaves[:middle]), _planned(ids[middle:], leaves[middle:])
     digest = hashlib.sha256(join("gramian/fold/1", left.digest, right.digest)).hexdigest()
-    value = cache.get(digest)
-    if value is None:
-        value = add(left.value, right.value)
-        cache[digest] = value
-    return _Node(digest, value)
+    return Node(digest, left.peers + right.peers, halves=(left, right))
+
+
+def _value(node: Node, load: Callable[[str], Rows], cache: Cache | None, *, is_root: bool = False) -> Rows:
+    if not node.halves:
+        return load(node.peer)
+    is_kept = cache is not None and (is_root or node.peers >= KEPT_FROM)
+    if cache is not None and is_kept:
+        known = cache.load(node.digest)
+        if known is not None:
+            return known
+    left, right = (_value(half, load, cache) for half in node.halves)
+    value = rows.add(left, right)
+    return cache.keep(node.digest, value) if cache is not None and is_kept and not is_root else value

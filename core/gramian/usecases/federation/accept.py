@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from random import SystemRandom
 
 import msgspec
 
 from gramian.domain import crypto
-from gramian.domain.canonical import canonical_json
+from gramian.domain.canonical import Data, canonical_json
 from gramian.domain.protocol import head as heads
 from gramian.domain.protocol.head import Head
 from gramian.domain.protocol.roster import Member as Peer
@@ -194,7 +195,7 @@ def _is_news(member: Member, head: Head, known: records.Stored[records.Accepted]
     return False
 
 
-def _fetch(member: Member, link: Link, head: Head, schema: Schema | None) -> tuple[bytes, Moments]:
+def _fetch(member: Member, link: Link, head: Head, schema: Schema | None) -> tuple[Data, Moments]:
     """The clear bytes and what they say. Raises Refused, ContentMissing."""
     limit = member.roster.policy.max_blob_bytes
     if schema is not None:
@@ -202,10 +203,9 @@ def _fetch(member: Member, link: Link, head: Head, schema: Schema | None) -> tup
     if head.size > limit:
         raise Refused(f"its snapshot claims {head.size} bytes; the federation's attributes need at most {limit}")
     chunks = link.get_blob(head.fed_id, head.id, head.blob_id, head.chunks, max_bytes=head.size)
-    data = b"".join(chunks)
-    if len(data) != head.size or crypto.sha256(data) != head.blob_sha:
+    if not _is_announced(head, chunks):
         raise Refused("its snapshot is not the one that its head announces")
-    clear = _decrypted(member, head, data)
+    clear = _clear(member, head, chunks)
     moments = snapshot.decode(clear, schema=schema)
     if content_digest(moments) != head.content_digest:
         raise Refused("its statistics are not those that its head announces")
@@ -219,11 +219,25 @@ def _most_bytes(schema: Schema) -> int:
     return arrays + 16 * len(canonical_json(schema.to_json())) + HEADER_BYTES
 
 
-def _decrypted(member: Member, head: Head, data: bytes) -> bytes:
-    if not head.wrap:
-        if member.roster.policy.fed_encrypt:
-            raise Refused("its snapshot is not encrypted, as the federation's policy demands")
-        return data
-    cek = heads.unwrap_key(head, member.kek(head.gen))
-    chunks = heads.split(data, head.chunk_size)
-    return b"".join(heads.decrypt_chunks(chunks, cek, fed_id=head.fed_id, peer_id=head.id, blob_id=head.blob_id))
+def _is_announced(head: Head, chunks: Sequence[bytes]) -> bool:
+    """Whether these are the bytes, cut where the head says."""
+    sha = hashlib.sha256()
+    for chunk in chunks:
+        sha.update(chunk)
+    whole = all(len(chunk) == head.chunk_size for chunk in chunks[:-1])
+    return whole and sum(map(len, chunks)) == head.size and sha.hexdigest() == head.blob_sha
+
+
+def _clear(member: Member, head: Head, chunks: list[bytes]) -> bytearray:
+    """The snapshot in one piece. Takes the chunks away one by one: large ones are not to be held twice."""
+    parts: Iterator[bytes] = iter(chunks)
+    if head.wrap:
+        cek = heads.unwrap_key(head, member.kek(head.gen))
+        parts = heads.decrypt_chunks(chunks, cek, fed_id=head.fed_id, peer_id=head.id, blob_id=head.blob_id)
+    elif member.roster.policy.fed_encrypt:
+        raise Refused("its snapshot is not encrypted, as the federation's policy demands")
+    clear = bytearray()
+    for index, part in enumerate(parts):
+        clear += part
+        chunks[index] = b""
+    return clear

@@ -119,15 +119,17 @@ def _settle(
 ) -> Stored:
     """Raises ConditionFailed if rows or publication changed meanwhile, Refused for statistics that cannot be shown."""
     uid, policy, old = member.project.uid, member.roster.policy, stored.record if stored else None
-    shown = _for_others(rows.snapshot_of(node, member.project, base.record.blob), schema)
-    clear = snapshot.encode(shown)
+    # No more than two of these are held at a time: a snapshot may have hundreds of megabytes.
+    clear = snapshot.encode(_for_others(rows.snapshot_of(node, member.project, base.record.blob), schema))
+    shown = snapshot.decode(clear)
     blob_id = token_hex(16)
     kek = member.kek(member.roster.gen)
     data, cek = clear, b""
     if policy.fed_encrypt:
-        cek = heads.new_content_key()
+        cek, data = heads.new_content_key(), bytearray()
         place = {"fed_id": member.fed_id, "peer_id": member.peer_id, "blob_id": blob_id}
-        data = b"".join(heads.encrypt_chunks(clear, link.chunk_bytes, cek, **place))
+        for chunk in heads.encrypt_chunks(clear, link.chunk_bytes, cek, **place):
+            data += chunk
     stored_blob = node.blobs.put(uid, data)
     settled = records.Publication(
         epoch=publication.next_epoch(node, old, found),
@@ -159,7 +161,10 @@ def _settle(
 def _for_others(local: Moments, schema: Schema) -> Moments:
     """What others may see: the federation's attributes, an origin that no single row decides, no local arrays."""
     wide = widen(local, schema)
+    del local
     try:
-        return clamp(merge.rebase(wide, standard_origin(wide)))
+        moved = merge.rebase(wide, standard_origin(wide))
+        del wide
+        return clamp(moved)
     except ValueError as error:
         raise Refused(f"this node's {error}") from error

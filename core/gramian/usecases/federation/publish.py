@@ -108,7 +108,7 @@ def _recovered(node: Node, member: Member, link: Link, stored: Stored, found: He
     if publication.cek:
         cek = node.vault.open(publication.cek, cek_context(member))
         place = {"fed_id": member.fed_id, "peer_id": member.peer_id, "blob_id": publication.blob_id}
-        clear = b"".join(heads.decrypt_chunks(heads.split(data, publication.chunk_size), cek, **place))
+        clear = b"".join(heads.decrypt_chunks(heads.Chunks(data, publication.chunk_size), cek, **place))
     uid = member.project.uid
     return replaced(node, member, stored, stored=node.blobs.put(uid, data), snapshot=node.blobs.put(uid, clear))
 
@@ -133,7 +133,7 @@ def _put_blob(node: Node, member: Member, link: Link, stored: Stored) -> str:
     except (BlobMissing, BlobCorrupt) as error:
         mark_lost(node, member)
         raise Unavailable("the bytes of this node's publication are lost; the next pulse makes them anew") from error
-    chunks = heads.split(data, publication.chunk_size)
+    chunks = heads.Chunks(data, publication.chunk_size)
     try:
         return link.put_blob(member.fed_id, member.peer_id, publication.blob_id, chunks)
     except ContentMissing:

@@ -27,6 +27,7 @@ from gramian.usecases.federation import (
     control,
     deciding,
     explore,
+    inner_nodes,
     journal,
     lease,
     membership,
@@ -120,7 +121,7 @@ def _pass(node: Node, member: Member, link: Link, keep_lease: Callable[[], None]
         member = explore.settle(node, member, link)
     merged = merging.merge_all(node, member, _schema(node, member))
     replaced = _replaced(old.record if old else None, shown)
-    blobs.discard(node, member.project, [*outcome.superseded, merged.superseded, *replaced])
+    blobs.discard(node, member.project, [*outcome.superseded, *merged.superseded, *replaced])
     reclaim.reclaim(node, member, link, view.cut)
     published = shown is not None and (old is None or old.record.epoch != shown.epoch)
     pulse = _counted(outcome, published, before, link.traffic(), time.monotonic() - started)
@@ -194,7 +195,7 @@ def _schema(node: Node, member: Member) -> Schema | None:
         return pinned
     known = accept.accepted(node, member)
     first = next((known[id_].record.blob for id_ in sorted(known) if known[id_].record.blob), None)
-    return None if first is None else merging.load(node, member, first).schema
+    return None if first is None else inner_nodes.load(node, member.project, first).summary.schema
 
 
 def _summary(pulse: journal.Stats, shown: records.Publication | None, merged: merging.Merged) -> str:

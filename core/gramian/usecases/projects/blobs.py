@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import msgspec
 
 from gramian.node import Node
+from gramian.usecases import records
 from gramian.usecases.projects.lifecycle import Project
 
 GRACE_S = 3600.0
@@ -32,7 +33,9 @@ def _referenced(node: Node, project: Project) -> set[str]:
     """Every digest that an item of the project names."""
     found: set[str] = set()
     for key, item in node.state.query(project.partition):
-        if key.split("/")[0] in ("base", "delta", "publication", "peer", "federated", "model", "body"):
+        if key.split("/")[0] in ("base", "delta", "publication", "peer", "federated", "model", "body", "upload"):
             fields = msgspec.json.decode(item.value, type=dict[str, object])
             found.update(str(fields[name]) for name in _POINTERS if fields.get(name))
+        elif key == records.TRIE:
+            found.update(msgspec.json.decode(item.value, type=records.Trie).nodes.values())
     return found
