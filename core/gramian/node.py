@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -12,7 +13,19 @@ from gramian import plugins
 from gramian.domain import crypto
 from gramian.domain.canonical import join
 from gramian.errors import PluginError
-from gramian.ports import BlobStore, Compute, JobRunner, Scheduler, StateStore, TokenStore, Transport
+from gramian.events import Event
+from gramian.observers import Observers
+from gramian.ports import (
+    BlobStore,
+    Compute,
+    Identity,
+    JobRunner,
+    Scheduler,
+    StateStore,
+    TokenStore,
+    Transport,
+    UploadStore,
+)
 from gramian.settings import Settings
 
 
@@ -74,6 +87,15 @@ class Node:
             raise PluginError("this node has no runner for GPU jobs; set GRAMIAN_GPU_JOBS to one")
         return self._make("jobs", self.settings.gpu_jobs)  # type: ignore[no-any-return]
 
+    @property
+    def uploads(self) -> UploadStore:
+        return self._make("uploads", self.settings.uploads)  # type: ignore[no-any-return]
+
+    def observe(self, event: Event) -> None:
+        """Tell the enabled observers; they cannot fail."""
+        if self.settings.observers:
+            self._made.setdefault("observers", Observers(self.settings)).tell(event)
+
     def _make(self, kind: str, name: str) -> Any:
         """Made when first used: most requests need neither a transport nor numpy."""
         full_name = f"{kind}.{name}"
@@ -84,7 +106,37 @@ class Node:
     def close(self) -> None:
         self.jobs.close()
         for full_name, made in list(self._made.items()):
-            if full_name.startswith(("transport.", "jobs.")):
+            if full_name.startswith(("transport.", "jobs.", "uploads.")):
                 made.close()
         for store in (self.state, self.tokens, self.blobs):
             store.close()
+
+
+@contextmanager
+def opened(settings: Settings) -> Iterator[Node]:
+    """A node of the plugins that the settings select, closed at the end. Raises PluginError, StoreError."""
+    identity: Identity = plugins.make("identity", settings.identity, settings)
+    try:
+        node = compose(settings, identity)
+        try:
+            yield node
+        finally:
+            node.close()
+    finally:
+        identity.close()
+
+
+def compose(settings: Settings, identity: Identity) -> Node:
+    """A node of the plugins that the settings select. Raises PluginError, StoreError."""
+    state = plugins.make("state", settings.state, settings)
+    return Node(
+        state=state,
+        tokens=plugins.make("tokens", settings.tokens, settings),
+        blobs=plugins.make("blobs", settings.blobs, settings),
+        scheduler=plugins.make("scheduler", settings.scheduler, settings, state=state),
+        jobs=plugins.make("jobs", settings.jobs, settings),
+        vault=Vault(identity.master_key),
+        settings=settings,
+        instance=identity.instance,
+        instance_alive=identity.alive,
+    )

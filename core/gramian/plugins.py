@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+import inspect
+import logging
 from collections.abc import Collection, Sequence
 from functools import lru_cache
 from importlib.metadata import EntryPoint, EntryPoints, entry_points
@@ -11,21 +14,34 @@ import pluggy
 
 from gramian import hookspecs, options
 from gramian.errors import PluginError
-from gramian.options import Option
-from gramian.settings import Settings
+from gramian.options import Option, Options
+from gramian.settings import DEFAULT_TRANSPORTS, Settings
+
+log = logging.getLogger(__name__)
 
 GROUP = "gramian"
 KEYS_GROUP = "gramian.keys"
 HOOKS = {
-    "transport": "gramian_transport",
-    "compute": "gramian_compute",
-    "state": "gramian_state_store",
-    "tokens": "gramian_token_store",
-    "blobs": "gramian_blob_store",
-    "scheduler": "gramian_scheduler",
-    "jobs": "gramian_job_runner",
+    "transport": ("gramian_transport",),
+    "compute": ("gramian_compute",),
+    "identity": ("gramian_identity",),
+    "state": ("gramian_state_store",),
+    "tokens": ("gramian_token_store",),
+    "blobs": ("gramian_blob_store",),
+    "scheduler": ("gramian_scheduler",),
+    "jobs": ("gramian_job_runner",),
+    "uploads": ("gramian_upload_store",),
+    "observer": (
+        "gramian_snapshot_published",
+        "gramian_snapshot_accepted",
+        "gramian_snapshot_refused",
+        "gramian_federated_updated",
+        "gramian_model_built",
+    ),
 }
-"""The hook that makes the object of each kind."""
+"""By kind: the hook that makes its object, or those of which an observer has some."""
+_PREFIX = "gramian_"
+_API = "gramian_api"
 
 
 def names(kind: str) -> list[str]:
@@ -33,26 +49,53 @@ def names(kind: str) -> list[str]:
     return sorted({name.removeprefix(f"{kind}.") for name in published(GROUP).names if name.startswith(f"{kind}.")})
 
 
+def selected(settings: Settings) -> list[tuple[str, str]]:
+    """(kind, name) of every plugin that the settings name, in the order in which a node opens them."""
+    chosen = [(kind, getattr(settings, kind)) for kind in ("identity", "state", "tokens", "blobs", "scheduler", "jobs")]
+    chosen += [("jobs", settings.gpu_jobs)] if settings.gpu_jobs else []
+    chosen += [("compute", settings.compute), ("uploads", settings.uploads)]
+    chosen += [("transport", name) for name in settings.transports]
+    return chosen + [("observer", name) for name in settings.observers]
+
+
+def check(settings: Settings) -> None:
+    """Load every selected plugin and read its options, so that a mistake shows at the start. Raises PluginError.
+
+    Transports that nobody asked for by name may be absent: federations that need them are refused.
+    """
+    for kind, name in selected(settings):
+        try:
+            opened(kind, name, settings)
+        except PluginError as error:
+            if kind != "transport" or settings.transports != DEFAULT_TRANSPORTS:
+                raise
+            log.info("no federation can use the transport '%s': %s", name, error)
+
+
 def make(kind: str, name: str, settings: Settings, **context: Any) -> Any:
-    """Import the plugin `<kind>.<name>` alone and let it make its object. Raises PluginError."""
-    manager = load(kind, name)
-    values = options.parse(name, declared(manager, kind, name), settings.environment)
-    made = getattr(manager.hook, HOOKS[kind])(settings=settings, options=values, **context)
+    """Import the plugin `<kind>.<name>` alone and let it make its object. Raises PluginError, what its hook does."""
+    manager, values = opened(kind, name, settings)
+    (hook,) = HOOKS[kind]
+    made = getattr(manager.hook, hook)(settings=settings, options=values, **context)
     if made is None:
-        raise PluginError(f"the plugin '{kind}.{name}' has no {HOOKS[kind]} hook that returns an object")
+        raise PluginError(f"the plugin '{kind}.{name}' has no {hook} hook that returns an object")
     return made
+
+
+def opened(kind: str, name: str, settings: Settings) -> tuple[pluggy.PluginManager, Options]:
+    """A plugin, checked, and its options from the environment. Raises PluginError."""
+    manager = load(kind, name)
+    return manager, options.parse(name, declared(manager, kind, name), settings.environment)
 
 
 def load(kind: str, name: str) -> pluggy.PluginManager:
     """Import the plugin `<kind>.<name>` alone and check that it fits the hooks. Raises PluginError."""
     entry = find(kind, name)
-    try:
-        module = entry.load()
-    except ImportError as error:
-        raise PluginError(f"the plugin '{entry.name}' cannot be imported: {error}; install what it needs") from error
-    _check_api(entry, module)
+    module = _imported(entry)
     manager = pluggy.PluginManager("gramian")
     manager.add_hookspecs(hookspecs)
+    _check_api(entry, module)
+    _check_hooks(entry, module, kind)
     try:
         manager.register(module, entry.name)
         manager.check_pending()
@@ -63,22 +106,32 @@ def load(kind: str, name: str) -> pluggy.PluginManager:
 
 def declared(manager: pluggy.PluginManager, kind: str, name: str) -> Sequence[Option]:
     """The options of a loaded plugin. Raises PluginError for a declaration that is none."""
+    plugin = f"the plugin '{kind}.{name}'"
     try:
-        return manager.hook.gramian_options(kind=kind, name=name) or ()
-    except ValueError as error:
-        raise PluginError(f"the plugin '{kind}.{name}' declares a wrong option: {error}") from error
+        found: Sequence[Option] = manager.hook.gramian_options(kind=kind, name=name) or ()
+    except Exception as error:
+        raise PluginError(f"{plugin} cannot say its options: {type(error).__name__}: {error}") from error
+    if not all(isinstance(option, Option) for option in found):
+        raise PluginError(f"{plugin} declares options that are no gramian.hookspecs.Option")
+    if len({option.name for option in found}) < len(found):
+        raise PluginError(f"{plugin} declares an option twice")
+    return found
 
 
 def find(kind: str, name: str) -> EntryPoint:
     """The one entry point of `<kind>.<name>`. Raises PluginError if there is none, or several that differ."""
     found = {entry.value: entry for entry in published(GROUP) if entry.name == f"{kind}.{name}"}
     if not found:
-        known = ", ".join(names(kind)) or "none is installed"
-        raise PluginError(f"no plugin '{name}' of kind {kind} is installed; known: {known}")
+        known = names(kind)
+        close = difflib.get_close_matches(name, known, 1)
+        meant = f"did you mean '{close[0]}'? " if close else ""
+        raise PluginError(
+            f"no plugin '{name}' of kind {kind} is installed; {meant}known: {', '.join(known) or 'none is installed'}"
+        )
     if len(found) > 1:
         raise PluginError(
             f"several installed distributions publish the plugin '{kind}.{name}': "
-            f"{', '.join(map(_source, found.values()))}; uninstall all but one"
+            f"{', '.join(map(source, found.values()))}; uninstall all but one"
         )
     return next(iter(found.values()))
 
@@ -102,25 +155,61 @@ def published(group: str) -> EntryPoints:
     return entry_points(group=group)
 
 
+def source(entry: EntryPoint) -> str:
+    """Where an entry point comes from: its distribution if that is known, and its module."""
+    distribution = f"{entry.dist.name} {entry.dist.version}" if entry.dist is not None else "an unknown distribution"
+    return f"{distribution} ({entry.value})"
+
+
 def _fits(entry: EntryPoint, key: str) -> bool:
     return key.startswith(entry.name) if entry.name.endswith("_") else key == entry.name
 
 
+def _imported(entry: EntryPoint) -> Any:
+    try:
+        return entry.load()
+    except ImportError as error:
+        raise PluginError(f"the plugin '{entry.name}' cannot be imported: {error}; install what it needs") from error
+    except Exception as error:
+        raise PluginError(
+            f"the plugin '{entry.name}' fails when it is imported: {type(error).__name__}: {error}; "
+            f"mend or replace {source(entry)}"
+        ) from error
+
+
 def _check_api(entry: EntryPoint, module: object) -> None:
-    spoken = getattr(module, "gramian_api", None)
+    spoken = getattr(module, _API, None)
     if spoken is None:
         raise PluginError(
             f"the plugin '{entry.name}' does not say for which version of the hooks it was written: "
-            f'its module {entry.module} needs the line gramian_api = "{hookspecs.API}"'
+            f'its module {entry.module} needs the line {_API} = "{hookspecs.API}"'
         )
     if spoken != hookspecs.API:
         raise PluginError(
             f"the plugin '{entry.name}' was written for version {spoken!r} of the hooks, this Gramian has "
-            f"'{hookspecs.API}': install a version of {_source(entry)} that fits, or another Gramian"
+            f"'{hookspecs.API}': install a version of {source(entry)} that fits, or another Gramian"
         )
 
 
-def _source(entry: EntryPoint) -> str:
-    """Where an entry point comes from: its distribution if that is known, and its module."""
-    distribution = f"{entry.dist.name} {entry.dist.version}" if entry.dist is not None else "an unknown distribution"
-    return f"{distribution} ({entry.value})"
+def _check_hooks(entry: EntryPoint, module: object, kind: str) -> None:
+    """What pluggy would pass over, or say without a remedy."""
+    known = [name for name in dir(hookspecs) if name.startswith(_PREFIX)]
+    own = {name: value for name, value in vars(module).items() if name.startswith(_PREFIX) and callable(value)}
+    plugin = f"the plugin '{entry.name}'"
+    for name, function in own.items():
+        if name not in known:
+            close = difflib.get_close_matches(name, known, 1)
+            raise PluginError(
+                f"{plugin} has a hook '{name}', which there is not; {f'did you mean {close[0]}?' if close else ''}"
+                f" known: {', '.join(known)}"
+            )
+        if not hasattr(function, "gramian_impl"):
+            raise PluginError(f"{plugin} has a function '{name}' that is no hook: put @hookimpl above it")
+        allowed = inspect.signature(getattr(hookspecs, name)).parameters
+        unknown = [argument for argument in inspect.signature(function).parameters if argument not in allowed]
+        if unknown:
+            raise PluginError(
+                f"{plugin}: the hook '{name}' has no argument {', '.join(unknown)}; it may take {', '.join(allowed)}"
+            )
+    if not own.keys() & set(HOOKS[kind]):
+        raise PluginError(f"{plugin} has no hook of its kind: write {' or '.join(HOOKS[kind])}")

@@ -398,6 +398,19 @@ class Scheduler(Protocol):
     def remove(self, cid: str, pid: str) -> None: ...
 
 
+@runtime_checkable
+class ResidentScheduler(Protocol):
+    """What a scheduler has besides, if it runs the pulses itself, in a process that stays (`gramian serve`)."""
+
+    def start(self, run_pulse: Callable[[str, str], None]) -> None:
+        """From now on call `run_pulse(cid, pid)`, from other threads, when a pulse is due; what it raises is logged."""
+        ...
+
+    def stop(self) -> None:
+        """Start no more pulses, and wait a while for those that run."""
+        ...
+
+
 class JobRunner(Protocol):
     """Has submitted jobs done later, here or elsewhere. What they are about stands in their records."""
 
@@ -411,7 +424,7 @@ class JobRunner(Protocol):
         """
         ...
 
-    def failure(self, handle: str) -> str:
+    def failure(self, handle: str) -> str:  # noqa: ARG002 - a default for runners that know nothing more
         """Why the job that `submit` named so will never end well, as far as the runner knows; empty if it may."""
         return ""
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gramian import plugins
+from gramian import hookspecs, plugins
 from gramian.errors import PluginError
 from gramian.settings import Settings
 
@@ -52,11 +52,15 @@ def test_bad_option_stops_the_plugin(install: Install) -> None:
 
 def test_unknown_plugin_names_the_known_ones() -> None:
     """A misspelt setting is mended in a minute."""
-    with pytest.raises(PluginError, match="no plugin 'nunpy' of kind compute is installed; known: numpy"):
+    with pytest.raises(
+        PluginError, match=r"no plugin 'nunpy' of kind compute is installed; did you mean 'numpy'\? known: "
+    ):
         plugins.make("compute", "nunpy", settings())
 
 
 HEAD = 'from gramian.hookspecs import Option, hookimpl\ngramian_api = "1"\n'
+
+OPTIONS = HEAD + "@hookimpl\ndef gramian_compute(): ...\n@hookimpl\ndef gramian_options(kind, name): return "
 
 
 @pytest.mark.parametrize(
@@ -65,10 +69,19 @@ HEAD = 'from gramian.hookspecs import Option, hookimpl\ngramian_api = "1"\n'
         ("import not_installed_anywhere", "cannot be imported: No module named 'not_installed_anywhere'; install"),
         ("from gramian.hookspecs import hookimpl", r'module acme needs the line gramian_api = "1"'),
         ('gramian_api = "2"', "for version '2' of the hooks, this Gramian has '1': install a version of acme 1.5"),
-        (HEAD + "@hookimpl\ndef gramian_conpute(): ...", "gramian_conpute"),
-        (HEAD + "@hookimpl\ndef gramian_compute(setings): ...", "setings"),
+        (
+            "raise RuntimeError('at once')",
+            r"fails when it is imported: RuntimeError: at once; mend .* acme 1.5 \(acme\)",
+        ),
+        (HEAD + "@hookimpl\ndef gramian_conpute(): ...", "'gramian_conpute', .* did you mean gramian_compute"),
+        (HEAD + "@hookimpl\ndef gramian_compute(setings): ...", "no argument setings; it may take settings, options"),
+        (HEAD + "def gramian_compute(): ...", "'gramian_compute' that is no hook: put @hookimpl above"),
+        (HEAD + "@hookimpl\ndef compute(): ...", "has no hook of its kind: write gramian_compute"),
+        (HEAD + "@hookimpl\ndef gramian_transport(): ...", "has no hook of its kind: write gramian_compute"),
         (HEAD + "@hookimpl\ndef gramian_compute(): return None", "has no gramian_compute hook that returns an object"),
-        (HEAD + "@hookimpl\ndef gramian_options(kind, name): return [Option('X')]", "wrong option: option 'X'"),
+        (OPTIONS + "[Option('X', help='h')]", "cannot say its options: ValueError: option 'X'"),
+        (OPTIONS + "[Option('x', help='h')] * 2", "declares an option twice"),
+        (OPTIONS + "['x']", "declares options that are no gramian.hookspecs.Option"),
     ],
 )
 def test_broken_plugin_is_named_with_the_remedy(install: Install, code: str, words: str) -> None:
@@ -135,3 +148,27 @@ def test_settings_show_no_option() -> None:
     made = Settings.from_env({"GRAMIAN_ACME_PASSWORD": "swordfish", "PATH": "/bin"}, Path("/home"))
     assert made.environment == {"GRAMIAN_ACME_PASSWORD": "swordfish"}
     assert "swordfish" not in repr(made)
+
+
+def test_check_names_the_first_selected_plugin_that_is_wrong(install: Install) -> None:
+    """All of them are looked at before anything is opened, also those that are needed later only."""
+    install("acme", GOOD, {"compute.acme": "acme", "observer.acme": "acme"})
+    plugins.check(Settings(compute="acme"))
+    with pytest.raises(PluginError, match="GRAMIAN_ACME_LANES"):
+        plugins.check(Settings(compute="acme", environment={"GRAMIAN_ACME_LANES": "many"}))
+    with pytest.raises(PluginError, match=r"'observer.acme' has no hook of its kind"):
+        plugins.check(Settings(observers=("acme",)))
+
+
+def test_check_misses_no_transport_that_was_asked_for() -> None:
+    """One of the default ones may lack what it needs: federations over the others work."""
+    plugins.check(Settings())
+    with pytest.raises(PluginError, match="no plugin 'natz' of kind transport is installed; did you mean 'nats'"):
+        plugins.check(Settings(transports=("natz",)))
+
+
+def test_every_kind_has_hooks_and_every_hook_a_kind() -> None:
+    """A hook that is in no kind would never be called."""
+    listed = [hook for hooks in plugins.HOOKS.values() for hook in hooks]
+    declared = [name for name in vars(hookspecs) if name.startswith("gramian_") and name != "gramian_options"]
+    assert sorted(listed) == sorted(declared)

@@ -15,6 +15,7 @@ from pathlib import Path
 from gramian import __version__
 from gramian.errors import PluginError
 from gramian.http.app import full_app
+from gramian.ports import ResidentScheduler
 from gramian.node import Node
 from gramian.settings import Settings
 from gramian.usecases import upkeep
@@ -22,7 +23,6 @@ from gramian_local import nats_server, wsgi
 from gramian_local.home import Home
 from gramian_local.node import opened
 from gramian_local.resident import Resident
-from gramian_local.scheduler import LocalScheduler
 
 log = logging.getLogger(__name__)
 LOOPBACK = "127.0.0.1"
@@ -89,14 +89,14 @@ def _background(node: Node) -> Iterator[None]:
     resident = Resident(node)
     resident.start()
     scheduler = node.scheduler
-    if isinstance(scheduler, LocalScheduler):
+    if isinstance(scheduler, ResidentScheduler):
         scheduler.start(lambda cid, pid: _pulse(node, cid, pid))
     try:
         upkeep.resume(node)
         yield
     finally:
         over.set()
-        if isinstance(scheduler, LocalScheduler):
+        if isinstance(scheduler, ResidentScheduler):
             scheduler.stop()
         resident.stop()
         tidier.join(10)

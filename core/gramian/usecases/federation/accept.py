@@ -10,6 +10,7 @@ from random import SystemRandom
 
 import msgspec
 
+from gramian import events
 from gramian.domain import crypto
 from gramian.domain.canonical import Data, canonical_json
 from gramian.domain.protocol import head as heads
@@ -113,6 +114,7 @@ class _Taker:
         """Log and count what is wrong; the peer's last good snapshot stays."""
         journal.error(self._node, self._member.project, str(error), peer.id)
         self.outcome.errors[peer.id] = self.outcome.errors.get(peer.id, 0) + 1
+        self._node.observe(events.SnapshotRefused(*self._member.ids, peer.id, str(error)))
 
     def _take(self, peer: Peer, entry: Entry) -> None:
         head = heads.open_head(entry.data, self._member.fed_id, peer.id, bytes.fromhex(peer.ed))
@@ -124,6 +126,7 @@ class _Taker:
         self._node.state.write(records.put(place, PEER + peer.id, record, known.version if known else ABSENT))
         step("accept.commit")
         self.outcome.accepted += 1
+        self._node.observe(events.SnapshotAccepted(*self._member.ids, peer.id, record.epoch, record.rows))
         if known is not None and known.record.blob:
             self.outcome.superseded.append(known.record.blob)
 

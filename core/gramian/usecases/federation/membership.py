@@ -43,6 +43,11 @@ class Member:
         return self.record.fed_id
 
     @property
+    def ids(self) -> tuple[str, str, str]:
+        """(cid, pid, fed_id): whose federation it is."""
+        return self.project.cid, self.project.pid, self.fed_id
+
+    @property
     def peer_id(self) -> str:
         return self.record.peer_id
 

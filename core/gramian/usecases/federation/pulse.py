@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 
+from gramian import events
 from gramian.domain.protocol import nudge
 from gramian.domain.statistics.schema import Schema
 from gramian.errors import (
@@ -115,15 +116,19 @@ def _pass(node: Node, member: Member, link: Link, keep_lease: Callable[[], None]
     control.follow_schedule(node, view.member)
     old = publication.current(node, member)
     member, shown, failure = _publish_if_possible(node, view, link)
+    published = _is_new(old.record if old else None, shown)
+    if published and shown is not None:
+        node.observe(events.SnapshotPublished(*member.ids, member.peer_id, shown.epoch, shown.rows, shown.size))
     outcome = accept.take_in(node, member, link, view.cut, _schema(node, member), keep_lease)
     keep_lease()
     if member.is_admin:
         member = explore.settle(node, member, link)
     merged = merging.merge_all(node, member, _schema(node, member))
+    if merged.changed:
+        node.observe(_updated(member, merged.federated))
     replaced = _replaced(old.record if old else None, shown)
     blobs.discard(node, member.project, [*outcome.superseded, *merged.superseded, *replaced])
     reclaim.reclaim(node, member, link, view.cut)
-    published = shown is not None and (old is None or old.record.epoch != shown.epoch)
     pulse = _counted(outcome, published, before, link.traffic(), time.monotonic() - started)
     if published or outcome.accepted or outcome.errors or merged.changed:
         journal.count(node, member.project, pulse)
@@ -154,6 +159,17 @@ def _publish_if_possible(
     except (TransportError, StoreError, Unavailable) as error:
         return membership.of(node, view.member.project), None, error
     return member, shown, None
+
+
+def _is_new(old: records.Publication | None, shown: records.Publication | None) -> bool:
+    """Whether others see this only now: it was decided in this pass, or in one that could not bring it to them."""
+    return shown is not None and (old is None or old.epoch != shown.epoch or not old.confirmed)
+
+
+def _updated(member: Member, now: records.Federated | None) -> events.FederatedUpdated:
+    if now is None:
+        return events.FederatedUpdated(*member.ids, 0, "", "")
+    return events.FederatedUpdated(*member.ids, now.rows, now.digest, now.inputs)
 
 
 def _replaced(old: records.Publication | None, new: records.Publication | None) -> list[str]:

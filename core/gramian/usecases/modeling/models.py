@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from gramian import events
 from gramian.domain.canonical import canonical_json
 from gramian.domain.frame import Frame
 from gramian.domain.models import inference, linear, mlr
@@ -119,7 +120,9 @@ def _build(node: Node, project: Project, model_id: str, target: str, inputs: lis
     data = canonical_json(content)
     blob = node.blobs.put(project.uid, data)
     step("build.blob")
-    _store(node, project, model_id, blob, used.kind, round((time.monotonic() - started) * 1000))
+    build_ms = round((time.monotonic() - started) * 1000)
+    _store(node, project, model_id, blob, used.kind, build_ms)
+    node.observe(events.ModelBuilt(project.cid, project.pid, model_id, "mlr", used.kind, model.n, build_ms))
 
 
 def _store(node: Node, project: Project, model_id: str, blob: str, kind: str, build_ms: int) -> None:
