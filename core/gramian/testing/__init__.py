@@ -1,1 +1,30 @@
-"""Contract suites that every plugin of a kind passes, ours and yours."""
+"""Contract suites that every plugin of a kind passes, ours and yours.
+
+    from gramian.testing import contract
+
+    TestAcme = contract("state.acme")
+
+runs the suite of the kind against the installed plugin: this needs pytest (`pip install 'gramian[testing]'`). The
+suites themselves (`gramian.testing.state.StateStoreContract` and so on) can be subclassed where that is not enough.
+"""
+
+import pytest
+
+SUITES = {
+    "transport": "gramian.testing.transport:TransportContract",
+    "compute": "gramian.testing.compute:ComputeContract",
+    "state": "gramian.testing.state:StateStoreContract",
+    "tokens": "gramian.testing.tokens:TokenStoreContract",
+    "blobs": "gramian.testing.blobs:BlobStoreContract",
+    "scheduler": "gramian.testing.scheduler:SchedulerContract",
+    "jobs": "gramian.testing.jobs:JobRunnerContract",
+    "observer": "gramian.testing.observer:ObserverContract",
+}
+"""By kind."""
+
+# Before they are imported, so that a failing suite shows the values that differ.
+pytest.register_assert_rewrite(*(suite.partition(":")[0] for suite in SUITES.values()), "gramian.testing.processes")
+
+from gramian.testing.live import contract  # noqa: E402
+
+__all__ = ["SUITES", "contract"]

@@ -112,7 +112,22 @@ class StateStoreContract:
 
     def test_names_of_any_letters_are_kept_apart(self, store: StateStore, partition: str) -> None:
         """Unicode, separators, dots, quotes, letters that look alike: names are what they are, to the code point."""
-        names = ["\u00e9", "e\u0301", "\U0001f600", "a b", "a/b", "../a", ".", "#", "'\"", "\\", "a\n", "A", "a", "\u212b"]
+        names = [
+            "\u00e9",
+            "e\u0301",
+            "\U0001f600",
+            "a b",
+            "a/b",
+            "../a",
+            ".",
+            "#",
+            "'\"",
+            "\\",
+            "a\n",
+            "A",
+            "a",
+            "\u212b",
+        ]
         store.write(*(Put(partition, name, name.encode()) for name in names))
         assert {key: item.value for key, item in store.query(partition)} == {name: name.encode() for name in names}
         assert [_value(store, partition, name) for name in names] == [name.encode() for name in names]
@@ -245,9 +260,7 @@ class StateStoreContract:
         assert store.get(partition, "key") is None
         assert store.query(partition) == []
 
-    def test_expired_item_counts_as_absent_in_conditions(
-        self, store: StateStore, partition: str, clock: Clock
-    ) -> None:
+    def test_expired_item_counts_as_absent_in_conditions(self, store: StateStore, partition: str, clock: Clock) -> None:
         """For ABSENT, for its old version, for Check and for Delete."""
         store.write(Put(partition, "key", b"old", expires_at=int(clock.now) + self.expiry_s))
         version = _version(store, partition, "key")

@@ -40,6 +40,7 @@ class TokenStoreContract:
 
     @pytest.fixture
     def key(self) -> str:
+        """One that nobody else has; what is claimed here expires by itself."""
         return f"contract-{uuid.uuid4().hex}"
 
     @pytest.fixture
@@ -64,8 +65,9 @@ class TokenStoreContract:
         assert store.claim(key, b"same", now=now, expires_at=now + 60) == b"same"
 
     def test_claim_other_key_wins(self, store: TokenStore, key: str, now: float) -> None:
-        """Keys that share a beginning, or differ by case, are different."""
-        for name in (key, f"{key}2", f"{key}%", key.upper()):
+        """Keys that share a beginning, differ by case, or look alike are different."""
+        odd = ("2", "%", "/", " ", "\u00e9", "e\u0301", "\U0001f600", "'", "\n")
+        for name in (key, key.upper(), *(key + letters for letters in odd)):
             assert store.claim(name, b"", now=now, expires_at=now + 60) is None
 
     def test_expired_claim_can_be_taken(self, store: TokenStore, key: str, now: float) -> None:
@@ -125,6 +127,24 @@ class TokenStoreContract:
         store.claim(key, b"theirs", now=now, expires_at=now + 60)
         assert not store.release(key, expect=b"mine")
         assert store.claim(key, b"late", now=now, expires_at=now + 60) == b"theirs"
+
+    def test_release_and_claim_from_many_threads_never_has_two_holders(
+        self, store: TokenStore, key: str, now: float
+    ) -> None:
+        """Whoever holds the key is alone with it until it gives it up."""
+        holders: list[int] = []
+        most: list[int] = []
+
+        def hold(number: int) -> None:
+            for _ in range(5):
+                if store.claim(key, b"%d" % number, now=now, expires_at=now + 60) is None:
+                    holders.append(number)
+                    most.append(len(holders))
+                    holders.remove(number)
+                    assert store.release(key, expect=b"%d" % number)
+
+        race(8, hold)
+        assert set(most) == {1}
 
     def test_claims_survive_reopening(
         self, store: TokenStore, open_again: OpenTokenStore, key: str, now: float

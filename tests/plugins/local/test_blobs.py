@@ -14,7 +14,7 @@ import pytest
 
 from gramian.errors import BlobCorrupt, BlobMissing, StoreError
 from gramian.testing.blobs import BlobStoreContract
-from gramian.testing.state import FakeClock
+from gramian.testing.clock import FakeClock
 from gramian_local.blobs import FileBlobStore
 
 SPACE = "00aa-11"

@@ -11,7 +11,8 @@ import pytest
 
 from gramian.ports import ANY, Check, Item
 from gramian.testing.blobs import BlobStoreContract
-from gramian.testing.state import FakeClock, StateStoreContract
+from gramian.testing.clock import FakeClock
+from gramian.testing.state import StateStoreContract
 from gramian.testing.tokens import TokenStoreContract
 from gramian_local.blobs import FileBlobStore
 from gramian_local.state import SqliteStateStore

@@ -10,7 +10,7 @@ import pytest
 
 from gramian.errors import BlobMissing
 from gramian.ports import Put
-from gramian.testing.state import FakeClock
+from gramian.testing.clock import FakeClock
 from gramian_local.blobs import FileBlobStore
 from gramian_local.home import open_home
 from gramian_local.state import SqliteStateStore

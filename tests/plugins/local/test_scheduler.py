@@ -12,7 +12,7 @@ import pytest
 
 from gramian.errors import StoreError, TransportRefused
 from gramian.ports import Put
-from gramian.testing.state import FakeClock
+from gramian.testing.clock import FakeClock
 from gramian_local.scheduler import MAX_PULSES, PARTITION, LocalScheduler
 from gramian_local.state import SqliteStateStore
 

@@ -9,7 +9,8 @@ import pytest
 
 from gramian.errors import ConditionFailed, StoreError
 from gramian.ports import ABSENT, ANY, Check, Put
-from gramian.testing.state import FakeClock, StateStoreContract
+from gramian.testing.clock import FakeClock
+from gramian.testing.state import StateStoreContract
 from gramian_local import state as state_module
 from gramian_local.state import SqliteStateStore
 

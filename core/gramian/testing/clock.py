@@ -1,0 +1,39 @@
+"""Clocks for suites of what expires."""
+
+from __future__ import annotations
+
+import time
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Unix seconds that a test can let pass."""
+
+    now: float
+
+    def advance(self, seconds: float) -> None: ...
+
+
+class FakeClock:
+    """A clock that stands still until told otherwise; calling it gives unix seconds."""
+
+    def __init__(self, now: float) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
+
+
+class LiveClock:
+    """The real time. `now` is a whole second that has begun; `advance` waits until the new one has."""
+
+    def __init__(self) -> None:
+        self.now = float(int(time.time()))
+
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
+        while (left := self.now - time.time()) > 0:
+            time.sleep(left)

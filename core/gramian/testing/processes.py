@@ -1,0 +1,192 @@
+"""What only other processes can show: races between them, and what one leaves behind that is killed.
+
+A `Worker` is a process that has the plugin open and does what it is told, one line of JSON each way
+(`gramian.testing.worker`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+
+from gramian.errors import BlobMissing
+from gramian.ports import BlobStore, Link, Put, StateStore, TokenStore
+from gramian.settings import Settings
+
+StartWorkers = Callable[[int], "list[Worker]"]
+
+PROCESSES = 4
+ROUNDS = 10
+LIFE_S = 0.2
+"""How long a worker writes until it is killed."""
+
+
+class Worker:
+    """Another process with the plugin `<kind>.<name>` open."""
+
+    def __init__(self, plugin: str, settings: Settings) -> None:
+        environment = {**os.environ, **settings.environment, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        self._process = subprocess.Popen(  # noqa: S603 - this interpreter
+            [sys.executable, "-m", "gramian.testing.worker", plugin],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+
+    def wait_until_open(self) -> None:
+        """Raises AssertionError if it could not open the plugin; its words are in the standard error."""
+        assert self.answer() == "open"
+
+    def start(self, task: str, **arguments: object) -> None:
+        """Have it do something; `answer` gives the result."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps({"task": task, "arguments": arguments}) + "\n")
+        self._process.stdin.flush()
+
+    def answer(self) -> Any:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        assert line, "the other process ended with an error; see its standard error"
+        return json.loads(line)
+
+    def kill(self) -> None:
+        """As the kernel does when memory is short."""
+        self._process.kill()
+        with contextlib.suppress(BrokenPipeError):
+            self._process.communicate()
+
+
+def at_once(workers: list[Worker], task: str, numbered: str = "", **arguments: object) -> list[Any]:
+    """Have all do the same thing, the argument `numbered` being each one's number; the results in that order."""
+    for number, worker in enumerate(workers):
+        worker.start(task, **arguments, **({numbered: str(number)} if numbered else {}))
+    return [worker.answer() for worker in workers]
+
+
+def killed_while(worker: Worker, task: str, **arguments: object) -> None:
+    """Have it do something endless and kill it in the middle."""
+    worker.start(task, **arguments)
+    assert worker.answer() == "started"
+    time.sleep(LIFE_S)
+    worker.kill()
+
+
+class StateStoreAcrossProcesses:
+    """Of state stores."""
+
+    def test_put_absent_from_many_processes_has_one_winner(
+        self, store: StateStore, partition: str, workers: StartWorkers
+    ) -> None:
+        """Round after round; the winner's value stands."""
+        running = workers(PROCESSES)
+        for number in range(ROUNDS):
+            key = f"key{number}"
+            won = at_once(running, "put_absent", "value", partition=partition, key=key)
+            assert won.count(True) == 1
+            item = store.get(partition, key)
+            assert item is not None
+            assert item.value == b"%d" % won.index(True)
+
+    def test_compare_and_swap_from_many_processes_loses_no_update(
+        self, store: StateStore, partition: str, workers: StartWorkers
+    ) -> None:
+        """Counting under the version that was read adds up."""
+        store.write(Put(partition, "count", b"0"))
+        at_once(workers(PROCESSES), "count", partition=partition, rounds=ROUNDS)
+        item = store.get(partition, "count")
+        assert item is not None
+        assert item.value == b"%d" % (PROCESSES * ROUNDS)
+
+    def test_group_of_a_killed_process_is_whole_or_absent(
+        self, store: StateStore, partition: str, workers: StartWorkers
+    ) -> None:
+        """Wherever the process died: two items that are always written together are equal, and can be written on."""
+        (worker,) = workers(1)
+        killed_while(worker, "write_pairs", partition=partition)
+        first, second = store.get(partition, "first"), store.get(partition, "second")
+        assert first is not None
+        assert second is not None
+        assert first.value == second.value
+        store.write(Put(partition, "first", b"", first.version), Put(partition, "second", b"", second.version))
+
+
+class TokenStoreAcrossProcesses:
+    """Of token stores."""
+
+    def test_claim_from_many_processes_has_one_winner(
+        self, store: TokenStore, key: str, now: float, workers: StartWorkers
+    ) -> None:
+        """Round after round; every loser, also one that comes later, is told the winner's value."""
+        running = workers(PROCESSES)
+        for number in range(ROUNDS):
+            name = f"{key}-{number}"
+            answers = at_once(running, "claim", "value", key=name, now=now, expires_at=now + 600)
+            assert answers.count(None) == 1
+            winner = str(answers.index(None))
+            assert set(answers) == {None, winner}
+            assert store.claim(name, b"late", now=now, expires_at=now + 600) == winner.encode()
+            store.release(name, expect=winner.encode())
+
+    def test_claim_of_a_killed_process_holds(
+        self, store: TokenStore, key: str, now: float, workers: StartWorkers
+    ) -> None:
+        """What was seen was seen, whatever became of the process."""
+        (worker,) = workers(1)
+        worker.start("claim", key=key, value="seen", now=now, expires_at=now + 600)
+        assert worker.answer() is None
+        worker.kill()
+        assert store.claim(key, b"replay", now=now, expires_at=now + 600) == b"seen"
+        store.release(key, expect=b"seen")
+
+
+class BlobStoreAcrossProcesses:
+    """Of blob stores."""
+
+    def test_blob_of_a_killed_process_is_whole_or_absent(
+        self, store: BlobStore, space: str, workers: StartWorkers
+    ) -> None:
+        """Wherever the process died: what is listed is whole, and what was acknowledged is there."""
+        (worker,) = workers(1)
+        worker.start("put", space=space, size_bytes=1000)
+        acknowledged = worker.answer()
+        killed_while(worker, "fill", space=space, size_bytes=4_000_000)
+        listed = list(store.list(space))
+        assert acknowledged in [info.digest for info in listed]
+        for info in listed:
+            assert len(store.get(space, info.digest)) == info.size_bytes
+
+    def test_blob_is_seen_by_other_processes_at_once(self, store: BlobStore, space: str, workers: StartWorkers) -> None:
+        """And is gone for this one when another has removed it."""
+        (worker,) = workers(1)
+        worker.start("put", space=space, size_bytes=100)
+        digest = worker.answer()
+        assert len(store.get(space, digest)) == 100
+        worker.start("delete", space=space, digest=digest)
+        worker.answer()
+        with pytest.raises(BlobMissing):
+            store.get(space, digest)
+
+
+class TransportAcrossProcesses:
+    """Of transports."""
+
+    def test_head_from_many_processes_has_one_winner(
+        self, link: Link, fed_id: str, options: Mapping[str, str], workers: StartWorkers
+    ) -> None:
+        """Of those that saw the same revision one gets through, and its bytes stay."""
+        running = workers(PROCESSES)
+        for _ in range(ROUNDS):
+            peer = secrets.token_hex(16)
+            won = at_once(running, "put_head", "data", options=dict(options), fed_id=fed_id, peer_id=peer)
+            assert won.count(True) == 1
+            assert link.cut(fed_id, [peer]).heads[peer].data == b"%d" % won.index(True)
