@@ -105,11 +105,13 @@ def _account_key(seed: str) -> str:
     import nkeys
 
     try:
+        kind, raw = nkeys.decode_seed(seed.encode())
+        # Only the round trip checks the checksum.
+        if kind != nkeys.PREFIX_BYTE_ACCOUNT or nkeys.encode_seed(raw, kind).decode() != seed:
+            raise InvalidRequest(_FORMS)
         public: str = key_pair(seed).public_key.decode()
     except (nkeys.NkeysError, ValueError):
         raise InvalidRequest(_FORMS) from None
-    if not public.startswith("A"):
-        raise InvalidRequest(_FORMS)
     return public
 
 

@@ -10,7 +10,7 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -205,11 +205,26 @@ class Operator:
         self._account = _key_pair(nkeys.PREFIX_BYTE_ACCOUNT)
         self._system = _key_pair(nkeys.PREFIX_BYTE_ACCOUNT)
 
-    def config(self) -> str:
-        """The configuration of a server that trusts this operator."""
+    @property
+    def account(self) -> str:
+        """The account's id."""
+        return _public(self._account)
+
+    @property
+    def account_seed(self) -> str:
+        return self._account.seed.decode()
+
+    def config(self, *, signing_keys: Sequence[str] = (), revoked: Mapping[str, int] | None = None) -> str:
+        """The configuration of a server that trusts this operator.
+
+        `signing_keys`: other keys that sign for the account. `revoked`: users by id, and the time from before which
+        their JWTs are void.
+        """
         account, system = _public(self._account), _public(self._system)
         limits = {**self._LIMITS, **self._ACCOUNT_LIMITS, "wildcards": True}
-        with_streams = _jwt(self._operator, account, {"type": "account", "limits": {**limits, **self._JETSTREAM}})
+        more = {"signing_keys": list(signing_keys), "revocations": dict(revoked or {})}
+        claims = {"type": "account", "limits": {**limits, **self._JETSTREAM}, **more}
+        with_streams = _jwt(self._operator, account, claims)
         without = _jwt(self._operator, system, {"type": "account", "limits": limits})
         return f"""
             operator: {_jwt(self._operator, _public(self._operator), {"type": "operator"})}
