@@ -1,16 +1,26 @@
-"""Whole nodes: over HTTP and a real NATS, in this process where nothing has to be killed."""
+"""Whole nodes: over HTTP and a real NATS, in this process where nothing has to be killed.
+
+Tests with `@pytest.mark.transports("nats", "s3")` run once over each of these; those named in `slow=` as slow tests.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import csv
+import json
 import secrets
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import boto3
+import nats
 import numpy as np
 import pytest
 
@@ -21,9 +31,14 @@ from gramian.settings import Settings
 from gramian.usecases import users
 from gramian.usecases.federation import pulse
 from gramian_local import wsgi
-from gramian_local.nats_server import NatsServer
 from gramian_local.node import opened
+from gramian_memory import space
+from gramian_memory.space import Space
+from gramian_memory.transport import MemoryLink
+from gramian_nats.transport import NatsLink
+from gramian_s3.transport import S3Link
 
+TRANSPORTS = ("nats", "s3", "memory")
 SMALL = {"nats_stream_max_memory": 16 * 2**20}
 """The server reserves what a federation may use: the default of 1 GiB would soon fill the tests' machine."""
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
@@ -41,7 +56,7 @@ class Site:
 
 @contextmanager
 def running(home: Path, name: str) -> Iterator[Site]:
-    with opened(Settings(), home) as (node, _):
+    with opened(Settings(transports=TRANSPORTS), home) as (node, _):
         key = users.create(node, name)
         server = wsgi.Server(full_app(node), "127.0.0.1", 0, body_limit_bytes=2**26)
         thread = threading.Thread(target=server.run, daemon=True)
@@ -63,13 +78,246 @@ def site(tmp_path: Path) -> Iterator[Callable[..., Site]]:
         yield lambda name: stack.enter_context(running(tmp_path / name, name))
 
 
+class Raw(ABC):
+    """What a federation left in its transport, past all rules: whoever holds its credentials can do the same."""
+
+    def __init__(self, fed_id: str) -> None:
+        self.fed_id = fed_id
+
+    @abstractmethod
+    def roster(self) -> str:
+        """The key of the roster."""
+
+    @abstractmethod
+    def head(self, peer_id: str) -> str: ...
+
+    @abstractmethod
+    def chunk(self, peer_id: str, blob_id: str, index: str = "0") -> str: ...
+
+    @abstractmethod
+    def write(self, messages: Iterable[tuple[str, bytes]]) -> None:
+        """(key, data) pairs, whatever is there; all are stored when this returns."""
+
+    @abstractmethod
+    def stored(self, key: str) -> bytes: ...
+
+    @abstractmethod
+    def entries(self) -> set[str]:
+        """Keys of the roster and all heads."""
+
+    @abstractmethod
+    def chunks(self) -> set[str]:
+        """Keys of the chunks that are there, freed ones left out."""
+
+    @abstractmethod
+    def shout(self, *nudges: bytes) -> None:
+        """Have listeners hear this."""
+
+
+class NatsRaw(Raw):
+    def __init__(self, fed_id: str, url: str) -> None:
+        super().__init__(fed_id)
+        self._url = url
+
+    def roster(self) -> str:
+        return f"grm.{self.fed_id}.r"
+
+    def head(self, peer_id: str) -> str:
+        return f"grm.{self.fed_id}.h.{peer_id}"
+
+    def chunk(self, peer_id: str, blob_id: str, index: str = "0") -> str:
+        return f"grm.{self.fed_id}.b.{peer_id}.{blob_id}.{index}"
+
+    def write(self, messages: Iterable[tuple[str, bytes]]) -> None:
+        async def send(client: nats.NATS) -> None:
+            *most, (subject, data) = messages
+            for each in most:
+                await client.publish(*each)
+            assert "error" not in json.loads((await client.request(subject, data, timeout=30)).data)
+
+        self._run(send)
+
+    def stored(self, key: str) -> bytes:
+        kind = "B" if key.startswith(f"grm.{self.fed_id}.b.") else "H"
+        return self.ask(f"$JS.API.DIRECT.GET.GRM_{self.fed_id}_{kind}.{key}")
+
+    def entries(self) -> set[str]:
+        return self._subjects("H")
+
+    def chunks(self) -> set[str]:
+        return {subject for subject in self._subjects("B") if self.stored(subject)}
+
+    def shout(self, *nudges: bytes) -> None:
+        async def send(client: nats.NATS) -> None:
+            for data in nudges:
+                await client.publish(f"grm.{self.fed_id}.n", data)
+            await client.flush()
+
+        self._run(send)
+
+    def ask(self, subject: str, data: bytes = b"", headers: dict[str, str] | None = None) -> bytes:
+        async def request(client: nats.NATS) -> bytes:
+            return (await client.request(subject, data, timeout=5, headers=headers)).data
+
+        return self._run(request)
+
+    def _subjects(self, kind: str) -> set[str]:
+        answer = self.ask(f"$JS.API.STREAM.INFO.GRM_{self.fed_id}_{kind}", b'{"subjects_filter": ">"}')
+        return set(json.loads(answer)["state"].get("subjects") or {})
+
+    def _run(self, work: Callable[[nats.NATS], Awaitable[Any]]) -> Any:
+        async def connected() -> Any:
+            client = await nats.connect(self._url, allow_reconnect=False)
+            try:
+                return await work(client)
+            finally:
+                await client.close()
+
+        return asyncio.run(connected())
+
+
+class S3Raw(Raw):
+    def __init__(self, fed_id: str, bucket: str, topic: str) -> None:
+        super().__init__(fed_id)
+        self._bucket, self._topic = bucket, topic
+        self._s3, self._sns = boto3.client("s3"), boto3.client("sns")
+
+    def roster(self) -> str:
+        return f"grm/{self.fed_id}/roster"
+
+    def head(self, peer_id: str) -> str:
+        return f"grm/{self.fed_id}/heads/{peer_id}"
+
+    def chunk(self, peer_id: str, blob_id: str, index: str = "0") -> str:
+        return f"grm/{self.fed_id}/blobs/{peer_id}/{blob_id}/{index}"
+
+    def write(self, messages: Iterable[tuple[str, bytes]]) -> None:
+        for key, data in messages:
+            self._s3.put_object(Bucket=self._bucket, Key=key, Body=data)
+
+    def stored(self, key: str) -> bytes:
+        return self._s3.get_object(Bucket=self._bucket, Key=key)["Body"].read()
+
+    def entries(self) -> set[str]:
+        return self._listed("") - self._listed("blobs/") - {f"grm/{self.fed_id}/place"}
+
+    def chunks(self) -> set[str]:
+        return self._listed("blobs/")
+
+    def shout(self, *nudges: bytes) -> None:
+        about = {"fed_id": {"DataType": "String", "StringValue": self.fed_id}}
+        for data in nudges:
+            text = base64.b64encode(data).decode() or "="
+            self._sns.publish(TopicArn=self._topic, Message=text, MessageAttributes=about)
+
+    def _listed(self, prefix: str) -> set[str]:
+        pages = self._s3.get_paginator("list_objects_v2").paginate(
+            Bucket=self._bucket, Prefix=f"grm/{self.fed_id}/{prefix}"
+        )
+        return {found["Key"] for page in pages for found in page.get("Contents", ())}
+
+
+class MemoryRaw(Raw):
+    def __init__(self, fed_id: str, space: Space) -> None:
+        super().__init__(fed_id)
+        self._space = space
+
+    def roster(self) -> str:
+        return "roster"
+
+    def head(self, peer_id: str) -> str:
+        return f"heads/{peer_id}"
+
+    def chunk(self, peer_id: str, blob_id: str, index: str = "0") -> str:
+        return f"blobs/{peer_id}/{blob_id}/{index}"
+
+    def write(self, messages: Iterable[tuple[str, bytes]]) -> None:
+        for key, data in messages:
+            if key.startswith("blobs/"):
+                _, peer_id, blob_id, index = key.split("/")
+                self._space.put_chunk(self.fed_id, (peer_id, blob_id, int(index)), data)
+            else:
+                found = self._space.entries(self.fed_id).get(key)
+                self._space.write(self.fed_id, key, data, found.revision if found else None)
+
+    def stored(self, key: str) -> bytes:
+        if key.startswith("blobs/"):
+            _, peer_id, blob_id, index = key.split("/")
+            return self._space.chunks(self.fed_id, peer_id, blob_id)[int(index)][0]
+        return self._space.entries(self.fed_id)[key].data
+
+    def entries(self) -> set[str]:
+        return set(self._space.entries(self.fed_id))
+
+    def chunks(self) -> set[str]:
+        place = self._space._places[self.fed_id]
+        return {f"blobs/{peer_id}/{blob_id}/{index}" for peer_id, blob_id, index in place.chunks}
+
+    def shout(self, *nudges: bytes) -> None:
+        for data in nudges:
+            self._space.nudge(self.fed_id, data)
+
+
+@dataclass(frozen=True)
+class Meeting:
+    """Where a federation meets. `own`: the keys that each node gives itself, besides those of an invitation; `link`:
+    the class of the links, for what must go wrong in the middle."""
+
+    name: str
+    keys: dict[str, Any]
+    own: dict[str, Any]
+    link: type
+    raw: Callable[[str], Any]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    marker = metafunc.definition.get_closest_marker("transports")
+    if marker is not None:
+        slow = dict.fromkeys(marker.kwargs.get("slow", ()), pytest.mark.slow)
+        names = [pytest.param(name, marks=slow.get(name, ())) for name in marker.args]
+        metafunc.parametrize("meeting", names, indirect=True)
+
+
+@pytest.fixture
+def meeting(request: pytest.FixtureRequest) -> Meeting:
+    """Over NATS, unless the test says otherwise."""
+    makers = {"nats": meeting_in_nats, "s3": meeting_in_s3, "memory": meeting_in_memory}
+    return makers[getattr(request, "param", "nats")](request)
+
+
+def meeting_in_nats(request: pytest.FixtureRequest) -> Meeting:
+    url = request.getfixturevalue("nats_server").url
+    return Meeting("nats", {"nats_hosts": url, **SMALL}, {}, NatsLink, partial(NatsRaw, url=url))
+
+
+def meeting_in_s3(request: pytest.FixtureRequest) -> Meeting:
+    """In a bucket of its own, with a topic for nudges."""
+    for name, value in request.getfixturevalue("emulator").environment.items():
+        request.getfixturevalue("monkeypatch").setenv(name, value)
+    bucket = f"grm-{secrets.token_hex(6)}"
+    boto3.client("s3").create_bucket(Bucket=bucket)
+    topic = boto3.client("sns").create_topic(Name=bucket)["TopicArn"]
+    own = {"aws_access_key": "test", "aws_secret_key": "test"}
+    keys = {"s3_bucket": bucket, "aws_region": "US_EAST_1", "aws_topic_arn": topic, **own}
+    return Meeting("s3", keys, own, S3Link, partial(S3Raw, bucket=bucket, topic=topic))
+
+
+def meeting_in_memory(_: pytest.FixtureRequest) -> Meeting:
+    name = secrets.token_hex(6)
+    return Meeting("memory", {"memory_space": name}, {}, MemoryLink, partial(MemoryRaw, space=space.named(name)))
+
+
 @dataclass
 class Federation:
     """Sites that share one project; the first is the admin."""
 
     pid: str
-    nats_url: str
+    meeting: Meeting
     sites: list[Site]
+
+    @property
+    def nats_url(self) -> str:
+        return str(self.meeting.keys["nats_hosts"])
 
     @property
     def admin(self) -> Site:
@@ -78,7 +326,7 @@ class Federation:
     def join(self, peer: Site, **own: Any) -> None:
         password = secrets.token_hex(8)
         invitation = self.admin.client.invite(self.pid, password, self.admin.url)
-        peer.client.join(self.pid, invitation, **own)
+        peer.client.join(self.pid, invitation, **{**self.meeting.own, **own})
         self.sites.append(peer)
 
     def sync(self, rounds: int = 2) -> None:
@@ -104,14 +352,14 @@ class Federation:
 
 
 @pytest.fixture
-def federate(site: Callable[..., Site], nats_server: NatsServer) -> Callable[..., Federation]:
+def federate(site: Callable[..., Site], meeting: Meeting) -> Callable[..., Federation]:
     """Founds a federation of so many sites; keywords are keys of the create map."""
 
     def make(count: int = 3, pid: str = "study", **keys: Any) -> Federation:
         sites = [site(f"org{number}") for number in range(count)]
-        wanted = {"fed_name": "study", "sync_sched": "m30", "nats_hosts": nats_server.url, **SMALL, **keys}
+        wanted = {"fed_name": "study", "sync_sched": "m30", **meeting.keys, **keys}
         sites[0].client.create_federation(pid, **wanted)
-        federation = Federation(pid, nats_server.url, sites[:1])
+        federation = Federation(pid, meeting, sites[:1])
         for peer in sites[1:]:
             federation.join(peer)
         return federation
