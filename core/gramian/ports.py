@@ -346,9 +346,13 @@ class Identity(Protocol):
     owner, so that others can tell when it is gone.
     """
 
-    master_key: bytes
-    instance: str
-    """This process; without a slash."""
+    @property
+    def master_key(self) -> bytes: ...
+
+    @property
+    def instance(self) -> str:
+        """This process; without a slash."""
+        ...
 
     def alive(self, instance: str) -> bool:
         """Whether the process that left this mark may still run."""

@@ -71,6 +71,22 @@ class Instance:
                 (self._directory / name).unlink(missing_ok=True)
 
 
+class HomeIdentity:
+    """`gramian.ports.Identity` of a home: its master key, and this process's life in it."""
+
+    def __init__(self, home: Home) -> None:
+        """Raises StoreError if the home cannot be written."""
+        self._process = Instance(home)
+        self.master_key = home.master_key
+        self.instance = self._process.id
+
+    def alive(self, instance: str) -> bool:
+        return self._process.alive(instance)
+
+    def close(self) -> None:
+        self._process.close()
+
+
 def _locked(path: Path) -> bool:
     """Whether the owner holds its exclusive lock. Probes share theirs, so they never mistake each other for it."""
     try:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from gramian.hookspecs import Option, Options, hookimpl
-from gramian.ports import BlobStore, JobRunner, Scheduler, StateStore, TokenStore
+from gramian.ports import BlobStore, Identity, JobRunner, Scheduler, StateStore, TokenStore, UploadStore
 from gramian.settings import Settings
 
 gramian_api = "1"
@@ -15,9 +15,11 @@ gramian_api = "1"
 _BUSY: Final = Option("busy_timeout_s", float, 10.0, minimum=0, help="Seconds to wait for other processes' writes.")
 _GRACE: Final = Option("grace_s", float, 10.0, minimum=0, help="Seconds that stopping waits for what still runs.")
 _OPTIONS: Final[dict[str, tuple[Option, ...]]] = {
+    "identity.home": (),
     "state.sqlite": (_BUSY,),
     "tokens.sqlite": (_BUSY,),
     "blobs.files": (Option("path", Path, help="Directory of the blobs.  [default: blobs, in the home]"),),
+    "uploads.files": (Option("path", Path, help="Directory of the uploads.  [default: uploads, in the home]"),),
     "scheduler.local": (
         Option("max_pulses", int, 4, minimum=1, maximum=64, help="Most pulses at once in one process."),
         Option("poll_s", float, 2.0, minimum=0.01, help="Seconds until what another process scheduled is seen."),
@@ -33,6 +35,14 @@ _OPTIONS: Final[dict[str, tuple[Option, ...]]] = {
 @hookimpl
 def gramian_options(kind: str, name: str) -> Sequence[Option]:
     return _OPTIONS[f"{kind}.{name}"]
+
+
+@hookimpl
+def gramian_identity(settings: Settings) -> Identity:
+    from gramian_local.home import open_home
+    from gramian_local.instance import HomeIdentity
+
+    return HomeIdentity(open_home(settings.home))
 
 
 @hookimpl
@@ -57,6 +67,15 @@ def gramian_blob_store(settings: Settings, options: Options) -> BlobStore:
     from gramian_local.home import open_home
 
     return FileBlobStore(options["path"] or open_home(settings.home).blobs)
+
+
+@hookimpl
+def gramian_upload_store(settings: Settings, options: Options) -> UploadStore:
+    from gramian_local.home import open_home
+    from gramian_local.uploads import FileUploadStore
+
+    home = open_home(settings.home)
+    return FileUploadStore(options["path"] or home.uploads, home.master_key)
 
 
 @hookimpl

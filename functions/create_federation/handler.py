@@ -1,0 +1,5 @@
+"""POST /symetry/rest/{cid}/fedml/create."""
+
+from gramian_aws.function import endpoint
+
+handler = endpoint("federation.create")

@@ -1,0 +1,5 @@
+"""GET /symetry/rest/{cid}/jobs/{number}."""
+
+from gramian_aws.function import endpoint
+
+handler = endpoint("jobs.find")

@@ -1,0 +1,5 @@
+"""GET /openapi.json."""
+
+from gramian_aws.function import public_endpoint
+
+handler = public_endpoint("openapi.serve")

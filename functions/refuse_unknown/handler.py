@@ -1,0 +1,5 @@
+"""Whatever no route of the API fits."""
+
+from gramian_aws.function import no_endpoint
+
+handler = no_endpoint()

@@ -1,0 +1,59 @@
+"""What the function `tidy_up` does every hour, where a server would have threads for it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any, Final
+
+from gramian.domain import schedule as schedules
+from gramian.errors import GramianError
+from gramian.node import Node
+from gramian.usecases import upkeep
+from gramian.usecases.federation import membership
+from gramian.usecases.projects.lifecycle import Project
+from gramian_aws import pulses
+from gramian_aws.scheduler import EventBridgeScheduler
+
+log = logging.getLogger(__name__)
+UNPERSISTED_S: Final = 24 * 3600
+"""How long a project with persist=false is kept."""
+
+
+def tidy_up(node: Node, _event: Mapping[str, Any]) -> None:
+    """Drop what was not to be kept, finish what was interrupted, mend schedules, tell how late pulses are."""
+    from gramian_aws.function import tell
+
+    before = node.clock() - UNPERSISTED_S
+    upkeep.drop_unpersisted(node, lambda project: project.record.created_at / 1000 < before)
+    upkeep.tidy(node)
+    pulsing = {f"{each.cid}/{each.pid}": each for each in upkeep.pulsing(node).values()}
+    for project in pulsing.values():
+        mend(node, project)
+    tell("PulseAge", max(ages(node, pulsing).values(), default=0.0))
+
+
+def mend(node: Node, project: Project) -> None:
+    """Bring the schedule of a pulsing project in line with what the project knows."""
+    assert isinstance(node.scheduler, EventBridgeScheduler)
+    try:
+        record = membership.of(node, project).record
+        if record.schedule and node.scheduler.mend(project.cid, project.pid, record.schedule):
+            log.warning("the schedule of %s/%s was not as it should be and was set anew", project.cid, project.pid)
+    except GramianError as error:
+        log.warning("the schedule of %s/%s cannot be checked: %s", project.cid, project.pid, error)
+
+
+def ages(node: Node, pulsing: Mapping[str, Project]) -> dict[str, float]:
+    """For how many of its periods each project has had no good pulse. One never seen before starts at zero."""
+    known = pulses.last_good(node)
+    for key in known.keys() - pulsing.keys():
+        pulses.forget(node, key)
+    for key in pulsing.keys() - known.keys():
+        pulses.note_good(node, pulsing[key].cid, pulsing[key].pid)
+    now = node.clock()
+    return {
+        key: (now - known[key]) / schedules.parse(membership.of(node, project).record.schedule).period_s
+        for key, project in pulsing.items()
+        if key in known
+    }
