@@ -170,7 +170,7 @@ def _class_names(error: Exception) -> list[str]:
 
 
 def _said(error: Exception, code: str) -> str:
-    """What AWS said, short and printable on one line."""
-    message = str(_answer(error).get("Error", {}).get("Message") or error)
+    """What AWS said, short and printable. Its first line: more may quote the request, with a session's token."""
+    message = str(_answer(error).get("Error", {}).get("Message") or error).partition("\n")[0]
     text = message if code in message or not _answer(error) else f"{code}: {message}"
     return "".join(char if char.isprintable() else " " for char in text)[:_MAX_WORDS]

@@ -1,14 +1,17 @@
-"""AWS for the stores' tests: the emulator (races), moto in this process (the rest), and a lossy line to the emulator."""
+"""AWS for the stores' tests: the emulator, where threads race, and a line to it on which answers get lost."""
 
 from __future__ import annotations
 
+import http.client
 import itertools
-import socket
-import socketserver
+import json
+import os
 import threading
-from collections.abc import Callable
-from contextlib import closing, suppress
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -26,15 +29,15 @@ def no_other_aws(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null")
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
+    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
     monkeypatch.setattr(clients, "_clients", {})
 
 
 @pytest.fixture(scope="session")
 def make_client() -> Callable[..., Any]:
     """A client of an emulated service at `url`, as the stores make theirs."""
-    return lambda service, url=None: clients.make(service, endpoint_url=url, **CREDENTIALS)
+    return lambda service, url=None, **keys: clients.make(service, endpoint_url=url, **{**CREDENTIALS, **keys})
 
 
 @pytest.fixture(scope="session")
@@ -81,9 +84,143 @@ def bucket(s3: Any) -> str:
 
 
 @pytest.fixture
-def moto() -> Any:
-    """AWS within this process, for what no race decides."""
-    from moto import mock_aws
+def limited_client(emulator: Any, make_client: Callable[..., Any]) -> Callable[[str, list[str]], Any]:
+    """A client of a user who may do what is listed, on anything; the emulator enforces it."""
+    iam = make_client("iam", emulator.url)
 
-    with mock_aws():
-        yield
+    def make(service: str, actions: list[str]) -> Any:
+        name = f"user-{next(_numbers)}"
+        statement = {"Effect": "Allow", "Action": actions, "Resource": "*"}
+        iam.create_user(UserName=name)
+        iam.put_user_policy(
+            UserName=name,
+            PolicyName="allowed",
+            PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [statement]}),
+        )
+        key = iam.create_access_key(UserName=name)["AccessKey"]
+        keys = {"aws_access_key_id": key["AccessKeyId"], "aws_secret_access_key": key["SecretAccessKey"]}
+        return make_client(service, emulator.url, **keys)
+
+    return make
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A request that came over the line. `operation`: as DynamoDB names it; for S3, the HTTP method."""
+
+    operation: str
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def document(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass
+class Line:
+    """An HTTP server before the emulator. It passes everything on, but for what a test has told it."""
+
+    upstream: str
+    url: str = ""
+    seen: list[Seen] = field(default_factory=list)
+    _plans: dict[str, list[Callable[[BaseHTTPRequestHandler, Callable[[], Any]], None]]] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def lose(self, operation: str, times: int = 1, *, meanwhile: Callable[[], None] = lambda: None) -> None:
+        """Have the next requests carried out, then whatever happens `meanwhile`, and never answer."""
+
+        def plan(handler: BaseHTTPRequestHandler, forward: Callable[[], Any]) -> None:
+            forward()
+            meanwhile()
+            handler.close_connection = True
+
+        self._plans.setdefault(operation, []).extend([plan] * times)
+
+    def refuse(self, operation: str, status: int, body: Any, times: int = 1) -> None:
+        """Answer the next requests in AWS's place."""
+
+        def plan(handler: BaseHTTPRequestHandler, forward: Callable[[], Any]) -> None:
+            answer(handler, status, body if isinstance(body, bytes) else json.dumps(body).encode(), {})
+
+        self._plans.setdefault(operation, []).extend([plan] * times)
+
+    def cut(self, operation: str, times: int = 1) -> None:
+        """Break off the answers of the next requests in the middle."""
+
+        def plan(handler: BaseHTTPRequestHandler, forward: Callable[[], Any]) -> None:
+            status, headers, body = forward()
+            answer(handler, status, body[: len(body) // 2], {**headers, "Content-Length": str(len(body))})
+            handler.close_connection = True
+
+        self._plans.setdefault(operation, []).extend([plan] * times)
+
+    def count(self) -> Counter[str]:
+        return Counter(seen.operation for seen in self.seen)
+
+    def next_plan(self, seen: Seen) -> Callable[[BaseHTTPRequestHandler, Callable[[], Any]], None] | None:
+        with self._lock:
+            self.seen.append(seen)
+            plans = self._plans.get(seen.operation)
+            return plans.pop(0) if plans else None
+
+
+class LineHandler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    line: Line
+
+    def pass_on(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        operation = self.headers.get("X-Amz-Target", self.command).rpartition(".")[2]
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        plan = self.line.next_plan(Seen(operation, self.path, headers, body))
+
+        def forward() -> Any:
+            # The Host header is signed: it stays that of this server.
+            upstream = http.client.HTTPConnection(self.line.upstream, timeout=60)
+            upstream.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
+            for name, value in self.headers.items():
+                if name.lower() not in ("connection", "expect"):
+                    upstream.putheader(name, value)
+            upstream.endheaders(body)
+            response = upstream.getresponse()
+            answered = (response.status, dict(response.getheaders()), response.read())
+            upstream.close()
+            return answered
+
+        if plan is not None:
+            plan(self, forward)
+        else:
+            status, headers, content = forward()
+            answer(self, status, content, headers)
+
+    do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = pass_on  # noqa: N815 (as http.server calls them)
+
+    def log_message(self, *_: Any) -> None:
+        """Quiet."""
+
+
+def answer(handler: BaseHTTPRequestHandler, status: int, body: bytes, headers: dict[str, str]) -> None:
+    handler.send_response(status)
+    length = {name: value for name, value in headers.items() if name.lower() == "content-length"}
+    for name, value in headers.items():
+        if name.lower() not in ("content-length", "transfer-encoding", "connection", "date", "server"):
+            handler.send_header(name, value)
+    handler.send_header("Content-Length", next(iter(length.values()), str(len(body))))
+    handler.end_headers()
+    handler.wfile.write(body)
+
+
+@pytest.fixture
+def line(emulator: Any) -> Iterator[Line]:
+    line = Line(urlsplit(emulator.url).netloc)
+    handler = type("Handler", (LineHandler,), {"line": line})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        server.daemon_threads = True
+        line.url = f"http://127.0.0.1:{server.server_port}"
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield line
+        server.shutdown()
+        thread.join()
