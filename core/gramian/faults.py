@@ -23,6 +23,8 @@ STEPS = {
     "publish.blob": "the blob is in the transport, its head is not",
     "publish.head": "the head is in the transport, the node has not noted it",
     "publish.freed": "the blobs that it replaces are freed in the transport, the node has not noted it",
+    "explore.commit": "a node has settled whether it may be explored, the others do not know",
+    "reclaim.freed": "the blob of a member that is gone is freed in the transport, the node has not noted it",
     "leave.decided": "a node has settled that it leaves, the others do not know",
     "accept.blob": "a peer's snapshot is stored, nothing points to it",
     "accept.commit": "a peer's snapshot counts, what it replaces is still there",

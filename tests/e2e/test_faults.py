@@ -349,6 +349,32 @@ def leave(stage: Stage) -> None:
     stage.x.client.join(stage.pid, stage.invitation(stage.y))
 
 
+def explore(stage: Stage) -> None:
+    """What the node has settled reaches the admin's roster by its next sync."""
+    stage.join()
+    stage.x_learns(2, publish=True)
+    with stage.x.killed(stage.step) as client:
+        client.set_explore_peers(stage.pid, allow=False)
+    stage.sync()
+    listed = stage.y.client.federation_info(stage.pid)
+    id_ = stage.x.client.federation_info(stage.pid)["local_uuid"]
+    assert json.loads(listed["peersInfo"][id_])["explore"] is False
+
+
+def reclaim(stage: Stage) -> None:
+    """The room of an evicted member is given back once more, and it joins again as another one."""
+    stage.found()
+    with stage.x.killed(stage.step) as client:
+        stage.y_joins()
+        stage.y.client.sync(stage.pid)
+        client.evict(stage.pid, stage.y.client.federation_info(stage.pid)["local_uuid"])
+        client.sync(stage.pid)
+    stage.x.client.sync(stage.pid)
+    stage.y.client.delete_project(stage.pid)
+    stage.held.pop()
+    stage.y_joins()
+
+
 def scheduled(party: Party) -> list[str]:
     with party.node() as node:
         return [key for key, _ in node.state.query("pulses")]
@@ -372,6 +398,8 @@ SCENARIOS: dict[str, Callable[[Stage], None]] = {
     "publish.blob": sync,
     "publish.head": sync,
     "publish.freed": sync,
+    "explore.commit": explore,
+    "reclaim.freed": reclaim,
     "leave.decided": leave,
     "accept.blob": sync,
     "accept.commit": sync,
@@ -461,7 +489,10 @@ def assert_nothing_is_left_over(stage: Stage) -> None:
         assert_blobs_are_those_named(node, project, [item.value for key, item in items.items() if key != "roster"])
         fed_id = json.loads(items["federation"].value)["fed_id"]
     head_messages = messages(stage.nats_url, f"GRM_{fed_id}_H")
-    current = [json.loads(data[SIGNATURE_BYTES:]) for subject, data in head_messages.items() if ".h." in subject]
+    found = {subject.split(".")[-1]: json.loads(data[SIGNATURE_BYTES:]) for subject, data in head_messages.items()}
+    members = found.pop("r")["members"]
+    active = [each["id"] for each in members if each["state"] == "active"]
+    current = [head for head in found.values() if head["id"] in active]
     chunks = messages(stage.nats_url, f"GRM_{fed_id}_B")
     assert {subject.split(".")[4] for subject in chunks} == {head["blob_id"] for head in current if head["chunks"]}
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from gramian.client import files
 from gramian.client.errors import BadReply, StillRunning
 from gramian.client.rows import Rows, dataframe
 from gramian.client.wire import Reply, Wire, json_map, segment
@@ -42,6 +44,7 @@ class Client:
     ) -> None:
         """`url`: where the server is, as `https://host:port`, with a path if a gateway has one."""
         scheme = Scheme.V2 if v2 else Scheme.V1
+        self._timeout_s = timeout_s
         self._wire = Wire(url, cid, secret_key, timeout_s=timeout_s, scheme=scheme, clock_ns=clock_ns)
 
     @property
@@ -93,6 +96,37 @@ class Client:
     ) -> None:
         """Take learned rows out again; as `learn`."""
         self._send_rows(pid, "forget", names, types, rows, idempotency_key)
+
+    def learn_file(
+        self, pid: str, path: str | Path, types: Mapping[str, str] | None = None, *, timeout_s: float = 3600
+    ) -> None:
+        """Add the rows of a CSV, Parquet or JSON file (by the end of its name), of any size, all or none.
+
+        `types`: C or B by name, other columns are ignored; inferred if not given. Where this raises after the file was
+        sent, `upload` and `learn_upload` let the same upload be learned again, which cannot count twice.
+        """
+        self.wait_for_job(self.learn_upload(pid, self.upload(pid, path), types), timeout_s)
+
+    def upload(self, pid: str, path: str | Path) -> str:
+        """Send a file for `learn_upload`, within 7 days; returns the upload's id."""
+        file = Path(path)
+        query = {"format": file.suffix.lower().removeprefix("."), "size": str(file.stat().st_size)}
+        about = self.request("POST", f"/projects/{segment(pid)}/uploads", query).mapping("upload")
+        try:
+            files.send(file, about["url"], about["headers"], self._timeout_s)
+            return str(about["id"])
+        except KeyError as missing:
+            raise BadReply(f"the answer has no {missing} for the file") from None
+
+    def learn_upload(self, pid: str, upload_id: str, types: Mapping[str, str] | None = None) -> str:
+        """Have an upload learned; returns the job's id. Repeated, the same job, unless that failed."""
+        body: dict[str, Any] | None = None
+        if types is not None:
+            body = {"attributeNames": list(types), "attributeTypes": list(types.values())}
+        reply = self.request("POST", f"/projects/{segment(pid)}/uploads/{segment(upload_id)}/learn", body=body)
+        if reply.job_id is None:
+            raise BadReply("the answer names no job")
+        return reply.job_id
 
     # Federations
 
@@ -176,7 +210,11 @@ class Client:
 
     def set_explore_peers(self, pid: str, allow: bool) -> None:
         """Whether the other members may explore this node's own summary."""
-        self._fed("GET", pid, "setExplorePeers", {"allowExplore": allow})
+        self._fed("GET", pid, "setExplorePeers", {"allowExplore": "true" if allow else "false"})
+
+    def set_transport(self, pid: str, **keys: str | bool | int) -> None:
+        """Another login or address for this node. `keys`: those that change; an empty text removes one."""
+        self.request("POST", f"/fedml/{segment(pid)}/setTransport", sealed=keys)
 
     def leave(self, pid: str) -> None:
         """Take this node's statistics out of the federation; its rows and models stay here."""

@@ -12,7 +12,7 @@ from gramian.http.auth import read_only, unsigned
 from gramian.http.envelope import respond
 from gramian.http.request import FlatMap, current, read_body
 from gramian.http.views import node, string_list
-from gramian.usecases.federation import control, explore, found, invite, journal, members, membership
+from gramian.usecases.federation import control, explore, found, invite, journal, line, members, membership
 from gramian.usecases.federation import join as joining
 from gramian.usecases.federation.requests import flag, text_of
 
@@ -113,6 +113,13 @@ def evict(cid: str, pid: str) -> Response:
     """Admin: exclude the member `peer` from now on."""
     advice = members.evict(node(), cid, pid, current().need("peer"))
     return respond(values={"string": advice})
+
+
+@blueprint.post("/<pid>/setTransport")
+def set_transport(cid: str, pid: str) -> Response:
+    """Another login or address for this node; the body is a sealed map of the options that change."""
+    line.change(node(), cid, pid, current().opened_map())
+    return respond()
 
 
 @blueprint.post("/<pid>/leave")

@@ -72,6 +72,7 @@ OPERATIONS: dict[str, Operation] = {
     "federation.set_explore_peers": Operation(needs=("allowExplore",)),
     "federation.full_sync": Operation(),
     "federation.evict": Operation(needs=("peer",), values={"string": "text"}),
+    "federation.set_transport": Operation(body="TransportWishes", sealed=True),
     "federation.leave": Operation(),
     "federation.get_error_log": Operation(values={"stringList": "StringList"}),
     "federation.clear_error_log": Operation(),

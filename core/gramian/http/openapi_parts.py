@@ -136,9 +136,7 @@ _FAILURES = {
     "SERVICE_UNAVAILABLE": "Something that this node needs is down; the same request may work later.",
 }
 
-_OWN: dict[str, JsonSchema] = {
-    "fed_local_type": {"type": "string", "enum": ["cpu", "gpu"], "default": "cpu"},
-    "fed_push": _described(_TEXT, "false: wait for the schedule instead of merging what others publish at once"),
+_LINE: dict[str, JsonSchema] = {
     "nats_hosts": _described(_TEXT, "URLs of NATS servers, separated by commas: nats://host:4222 or tls://host:4222"),
     "nats_sec_user": _described(_TEXT, "login by user and password"),
     "nats_sec_passwd": _TEXT,
@@ -152,6 +150,12 @@ _OWN: dict[str, JsonSchema] = {
     "nats_stream_replicas": {"type": ["integer", "string"], "description": "copies in a cluster: 1, 3 or 5"},
     "nats_req_timeout": {"type": ["integer", "string"], "description": "seconds, 30 unless given"},
     "nats_stream_max_memory": {"type": ["integer", "string"], "description": "bytes that NATS reserves, 1 GiB"},
+    "nats_member_creds": _described(_TEXT, "logins for members: a JSON list, or an account's signing seed"),
+}
+_OWN: dict[str, JsonSchema] = {
+    "fed_local_type": {"type": "string", "enum": ["cpu", "gpu"], "default": "cpu"},
+    "fed_push": _described(_TEXT, "false: wait for the schedule instead of merging what others publish at once"),
+    **_LINE,
 }
 _COMMON: dict[str, JsonSchema] = {
     "fed_name": _TEXT,
@@ -250,11 +254,17 @@ _ENTITIES: dict[str, JsonSchema] = {
     "ProjectOptions": _wishes("Options of a new project; those that are not available yet are refused.", {}),
     "FederationWishes": _wishes(
         "A new federation.",
-        {**_COMMON, **_OWN, "fed_encrypt": {"type": ["boolean", "string"], "description": "true: seal what is synced"}},
+        {
+            **_COMMON,
+            **_OWN,
+            "fed_encrypt": {"type": ["boolean", "string"], "description": "true: seal what is synced"},
+            "fed_recovery_key": _described(_TEXT, "public key, 64 hex digits, whose holder can name another admin"),
+        },
         "fed_name",
         "sync_sched",
         "nats_hosts",
     ),
+    "TransportWishes": _wishes("Options that change; an empty text removes one.", _LINE),
     "InvitationWishes": _wishes(
         "One invitation.",
         {

@@ -12,7 +12,7 @@ from gramian.domain.protocol.nudge import MIN_INTERVAL_S, MIN_NEWS_INTERVAL_S
 from gramian.errors import GramianError
 from gramian.node import Node
 from gramian.ports import Link
-from gramian.usecases import upkeep
+from gramian.usecases import records, upkeep
 from gramian.usecases.federation import membership
 from gramian.usecases.projects import lifecycle
 
@@ -23,9 +23,11 @@ MAX_BACKOFF_S = 60.0
 
 @dataclass
 class _Ear:
-    """One project's line, or why there is none yet. `retry_at`: monotonic seconds."""
+    """One project's line, or why there is none yet. `options`: those that it was opened with, as they are stored.
+    `retry_at`: monotonic seconds."""
 
     link: Link | None = None
+    options: object = None
     failures: int = 0
     retry_at: float = 0.0
 
@@ -64,12 +66,15 @@ class Resident:
             _close(self._ears.pop(uid))
         for uid, project in projects.items():
             ear = self._ears.setdefault(uid, _Ear())
+            if ear.link is not None and ear.options != _options(self._node, project):
+                _close(ear)
+                ear = self._ears[uid] = _Ear()
             if ear.link is None and time.monotonic() >= ear.retry_at:
                 self._open(project, ear)
 
     def _open(self, project: lifecycle.Project, ear: _Ear) -> None:
         try:
-            member = membership.of(self._node, project)
+            member, options = membership.of(self._node, project), _options(self._node, project)
             link = membership.connect(self._node, member)
             try:
                 link.listen(member.fed_id, member.peer_id, self._hearer(project))
@@ -82,7 +87,7 @@ class Resident:
             if ear.failures == 1:
                 log.warning("project %s cannot listen for nudges: %s", project.pid, error)
         else:
-            ear.link, ear.failures = link, 0
+            ear.link, ear.options, ear.failures = link, options, 0
 
     def _hearer(self, project: lifecycle.Project) -> Callable[[bytes], None]:
         def hear(message: bytes) -> None:
@@ -104,6 +109,11 @@ class Resident:
                 return False
             self._heard[uid, sender] = now
             return True
+
+
+def _options(node: Node, project: lifecycle.Project) -> object:
+    stored = records.load(node.state, project.partition, records.FEDERATION, records.Federation)
+    return stored and (stored.record.options, stored.record.secrets)
 
 
 def _close(ear: _Ear) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from gramian.faults import step
 from gramian.node import Node
 from gramian.ports import Link
 from gramian.usecases import records
@@ -25,6 +26,7 @@ def allow(node: Node, cid: str, pid: str, *, allowed: bool) -> None:
         records.Federation,
         lambda record: msgspec.structs.replace(record, explore=allowed),
     )
+    step("explore.commit")
     if member.is_admin:
         with view.opened(node, member) as (latest, link):
             settle(node, latest, link)

@@ -7,6 +7,7 @@ import msgspec
 from gramian.domain.protocol.head import Head, open_head
 from gramian.domain.protocol.roster import Member as Peer
 from gramian.errors import Refused, TransportError
+from gramian.faults import step
 from gramian.node import Node
 from gramian.ports import Cut, Link
 from gramian.usecases import records
@@ -67,4 +68,5 @@ def _free(node: Node, member: Member, link: Link, head: Head) -> None:
     except TransportError as error:
         journal.error(node, member.project, f"the room of a member that is gone was not given back: {error}", head.id)
         return
+    step("reclaim.freed")
     node.state.write(records.put(place, key, Freed(head.blob_id), stored.version))
