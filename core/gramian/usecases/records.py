@@ -14,6 +14,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 
+from gramian.domain import typed
 from gramian.domain.protocol.head import HeadState
 from gramian.errors import ConditionFailed, Unavailable
 from gramian.ports import ABSENT, Put, StateStore
@@ -258,7 +259,7 @@ def put(partition: str, key: str, record: msgspec.Struct, expect: str, expires_a
 
 def load(state: StateStore, partition: str, key: str, kind: type[R]) -> Stored[R] | None:
     item = state.get(partition, key)
-    return None if item is None else Stored(msgspec.json.decode(item.value, type=kind), item.version)
+    return None if item is None else Stored(typed.decode(item.value, kind), item.version)
 
 
 def load_or(state: StateStore, partition: str, key: str, default: R) -> Stored[R]:
@@ -268,7 +269,7 @@ def load_or(state: StateStore, partition: str, key: str, default: R) -> Stored[R
 def listed(state: StateStore, partition: str, prefix: str, kind: type[R]) -> dict[str, Stored[R]]:
     """All records below a prefix, keyed by what follows it."""
     return {
-        key.removeprefix(prefix): Stored(msgspec.json.decode(item.value, type=kind), item.version)
+        key.removeprefix(prefix): Stored(typed.decode(item.value, kind), item.version)
         for key, item in state.query(partition, prefix)
     }
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from gramian.domain import typed
 from gramian.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -148,6 +149,6 @@ def _subject(jwt: str) -> str | None:
     """Whose JWT it is. Its signature is for the server to check."""
     try:
         _, claims, _ = jwt.split(".")
-        return msgspec.json.decode(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)), type=_Claims).sub
+        return typed.decode(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)), _Claims).sub
     except (ValueError, msgspec.MsgspecError, RecursionError):
         return None

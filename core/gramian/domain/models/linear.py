@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from gramian.domain import typed
 from gramian.domain.statistics.moments import Array
 
 VERSION = 1
@@ -119,7 +120,7 @@ def from_json(value: object) -> LinearModel:
     if value["version"] != VERSION:
         raise ValueError(f"linear model of version {value['version']!r}; this release reads {VERSION}")
     try:
-        model = msgspec.convert({name: value[name] for name in names}, LinearModel)
+        model = typed.convert({name: value[name] for name in names}, LinearModel)
     except msgspec.ValidationError as error:
         raise ValueError(f"not a linear model: {error}") from error
     _check(model)

@@ -8,7 +8,7 @@ from typing import Annotated, TypeAlias, TypeVar
 
 import msgspec
 
-from gramian.domain import crypto
+from gramian.domain import crypto, typed
 from gramian.domain.canonical import canonical_json, join
 from gramian.domain.protocol.fields import Count, HexKey
 from gramian.domain.protocol.keys import PeerKeys
@@ -103,7 +103,7 @@ def parse_request(body: bytes) -> Request:
     if len(body) > MAX_REQUEST_BYTES:
         raise Refused(f"a redemption has at most {MAX_REQUEST_BYTES} bytes")
     try:
-        request = msgspec.json.decode(body, type=Request)
+        request = typed.decode(body, Request)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         raise Refused("the redemption is malformed") from error
     if request.v != VERSION:
@@ -141,6 +141,6 @@ def open_grant(text: str, own: PeerKeys, fed_id: str) -> Grant:
 
 def _decode(data: bytes, kind: type[T]) -> T:
     try:
-        return msgspec.json.decode(data, type=kind)
+        return typed.decode(data, kind)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         raise BadSeal("a sealed message opens but is malformed") from error

@@ -7,6 +7,7 @@ from typing import TypeVar
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from gramian.domain import typed
 from gramian.domain.canonical import canonical_json
 from gramian.domain.crypto import SIGNATURE_BYTES, sign, verify
 from gramian.errors import Refused
@@ -25,7 +26,7 @@ def parse(message: bytes, kind: type[T], label: str, *, max_bytes: int) -> T:
     if not SIGNATURE_BYTES < len(message) <= max_bytes:
         raise Refused(f"the {label} has {len(message)} bytes, allowed are {max_bytes}")
     try:
-        return msgspec.json.decode(message[SIGNATURE_BYTES:], type=kind)
+        return typed.decode(message[SIGNATURE_BYTES:], kind)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         raise Refused(f"the {label} is malformed: {error}") from error
 

@@ -8,6 +8,7 @@ from secrets import token_hex
 
 import msgspec
 
+from gramian.domain import typed
 from gramian.domain.canonical import join
 from gramian.node import Node
 from gramian.ports import Delete
@@ -85,7 +86,7 @@ def sync(node: Node, project: Project, text: str, *, repeat: bool = True) -> Non
     """Note what a pulse did; without `repeat` not if the last line says the same."""
     if not repeat:
         newest = node.state.query(project.partition, SYNCS, limit=1, reverse=True)
-        if newest and msgspec.json.decode(newest[0][1].value, type=SyncLine).text == text:
+        if newest and typed.decode(newest[0][1].value, SyncLine).text == text:
             return
     now = _now_ms(node)
     line = SyncLine(now, text)
@@ -95,7 +96,7 @@ def sync(node: Node, project: Project, text: str, *, repeat: bool = True) -> Non
 def sync_lines(node: Node, project: Project) -> list[str]:
     """Oldest first."""
     newest = node.state.query(project.partition, SYNCS, limit=MAX_LINES, reverse=True)
-    lines = [msgspec.json.decode(item.value, type=SyncLine) for _, item in reversed(newest)]
+    lines = [typed.decode(item.value, SyncLine) for _, item in reversed(newest)]
     return [f"{_iso(line.at)} {line.text}" for line in lines]
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from gramian.domain import typed
 from gramian.domain.canonical import canonical_json
 from gramian.node import Node
 from gramian.ports import ABSENT, MemberLogins, Transport, Write
@@ -78,7 +79,7 @@ def _all(node: Node, member: Member) -> dict[str, records.Stored[Grant]]:
 
 
 def _opened(node: Node, member: Member, tid: str, record: Grant) -> dict[str, str]:
-    return msgspec.json.decode(node.vault.open(record.options, _context(member, tid)), type=dict[str, str])
+    return typed.decode(node.vault.open(record.options, _context(member, tid)), dict[str, str])
 
 
 def _context(member: Member, tid: str) -> str:

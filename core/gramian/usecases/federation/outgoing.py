@@ -16,7 +16,7 @@ from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 
-from gramian.domain import crypto
+from gramian.domain import crypto, typed
 from gramian.domain.addresses import is_forbidden
 from gramian.errors import InvalidRequest, Refused, Unavailable
 
@@ -55,8 +55,8 @@ def post(url: str, body: bytes, *, max_reply_bytes: int, shown: Sequence[str]) -
 def entity(reply: bytes, key: str) -> bytes:
     """A base64 entity of an envelope. Raises Refused."""
     try:
-        raw = msgspec.json.decode(reply, type=_Envelope).values[key]
-        return crypto.decode(msgspec.json.decode(raw, type=str))
+        raw = typed.decode(reply, _Envelope).values[key]
+        return crypto.decode(typed.decode(raw, str))
     except (ValueError, RecursionError, KeyError) as error:  # also of msgspec
         raise Refused("it is not an answer to a redemption") from error
 
@@ -74,7 +74,7 @@ def _slot() -> Iterator[None]:
 
 def _known(reply: bytes, shown: Sequence[str]) -> str:
     try:
-        text = msgspec.json.decode(reply, type=_Envelope).statusString
+        text = typed.decode(reply, _Envelope).statusString
     except (ValueError, RecursionError):
         text = ""
     return text if text in shown else "the address may be wrong, or the invitation no longer good"

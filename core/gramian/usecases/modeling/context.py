@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from gramian.domain import jsonio
+from gramian.domain import jsonio, typed
 from gramian.errors import InvalidRequest
 from gramian.usecases.records import Attributes
 
@@ -30,7 +30,7 @@ def parse(body: bytes) -> MLContext:
         # A null equals an absent key, which the contract's own samples use both ways.
         value = {key: item for key, item in value.items() if item is not None}
     try:
-        return msgspec.convert(value, MLContext)
+        return typed.convert(value, MLContext)
     except msgspec.ValidationError as error:
         raise InvalidRequest(f"the body is not an MLContext: {error}") from None
 

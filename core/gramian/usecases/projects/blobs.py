@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import msgspec
-
+from gramian.domain import typed
 from gramian.node import Node
 from gramian.usecases import records
 from gramian.usecases.projects.lifecycle import Project
@@ -34,8 +33,8 @@ def _referenced(node: Node, project: Project) -> set[str]:
     found: set[str] = set()
     for key, item in node.state.query(project.partition):
         if key.split("/")[0] in ("base", "delta", "publication", "peer", "federated", "model", "body", "upload"):
-            fields = msgspec.json.decode(item.value, type=dict[str, object])
+            fields = typed.decode(item.value, dict[str, object])
             found.update(str(fields[name]) for name in _POINTERS if fields.get(name))
         elif key == records.TRIE:
-            found.update(msgspec.json.decode(item.value, type=records.Trie).nodes.values())
+            found.update(typed.decode(item.value, records.Trie).nodes.values())
     return found

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
+from gramian.domain import typed
 from gramian.errors import BadSeal, InvalidRequest
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ def _read(file: Path, passphrase: str) -> Ed25519PrivateKey:
 
     try:
         with file.open("rb") as source:
-            known = msgspec.json.decode(source.read(MAX_FILE_BYTES), type=_KeyFile)
+            known = typed.decode(source.read(MAX_FILE_BYTES), _KeyFile)
         seed, _ = open_invitation(known.sealed.encode(), passphrase)
         key = Ed25519PrivateKey.from_private_bytes(seed)
     except OSError as error:
