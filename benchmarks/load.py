@@ -56,8 +56,11 @@ class _Client:
         self.line.sendall(request)
 
     def complete(self) -> bool:
-        """Read what has come; whether that is a whole answer. Raises RuntimeError for one that is no 200."""
-        self.answer += self.line.recv(65536)
+        """Read what has come; whether that is a whole answer. Raises RuntimeError for one that is no 200, or cut short."""
+        part = self.line.recv(65536)
+        if not part:
+            raise RuntimeError(f"the server hung up after {bytes(self.answer)!r}")
+        self.answer += part
         head, end, body = bytes(self.answer).partition(b"\r\n\r\n")
         if not end or len(body) < _length(head):
             return False
