@@ -2,10 +2,10 @@
 
 Run by `.venv-aws/bin/python`, never imported: it sets its environment before it imports ministack. Additions:
 `AWS::Batch::*` in templates, jobs that really run (as processes, with what a container would see of its environment),
-TerminateJob, the resources of Batch's permissions, a table's TimeToLiveSpecification, and the routes of an HTTP API's
-Body.
+TerminateJob, the resources of Batch's permissions, a table's TimeToLiveSpecification, the routes of an HTTP API's
+Body, and a list of what roles were allowed and used (`actions.jsonl`).
 
-Not as on AWS: a function's Runtime is ignored, jobs share this machine's files, and SubmitJob asks for permission on
+Not as on AWS: requests count as sent over TLS, or policies that ask for it would refuse everything; a function's Runtime is ignored, jobs share this machine's files, and SubmitJob asks for permission on
 the queue only, not on the job definition too.
 """
 
@@ -45,6 +45,7 @@ def main() -> None:
         # Workers of functions and jobs are in this group: none outlives the emulator.
         atexit.register(lambda: os.killpg(0, signal.SIGKILL))
     os.environ.update(environment(options.port, options.directory))
+    add_permissions(options.directory / "actions.jsonl")  # before anything imports what it replaces
     from ministack.app import main as serve
 
     add_batch(options.directory / "jobs")
@@ -100,6 +101,29 @@ def handlers() -> dict[str, dict[str, Any]]:
 
     found: dict[str, dict[str, Any]] = provisioners._RESOURCE_HANDLERS
     return found
+
+
+# Permissions
+
+
+def add_permissions(record: Path) -> None:
+    """Loopback counts as TLS; each action that a role is allowed is noted once in `record`."""
+    from ministack.core import iam_evaluator
+
+    pin, evaluate = iam_evaluator.pin_request_origin, iam_evaluator.evaluate
+    seen: set[tuple[str, str]] = set()
+
+    def noting(context: Any, *policies: Any) -> Any:
+        result = evaluate(context, *policies)
+        used = (context.principal_arn, context.action)
+        if result.decision == "Allow" and context.principal_type == "AssumedRole" and used not in seen:
+            seen.add(used)
+            with record.open("a") as file:
+                file.write(json.dumps({"role": used[0], "action": used[1]}) + "\n")
+        return result
+
+    iam_evaluator.pin_request_origin = lambda address, _secure: pin(address, True)
+    iam_evaluator.evaluate = noting
 
 
 # AWS::DynamoDB::Table and AWS::ApiGatewayV2::Api

@@ -9,7 +9,7 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -212,9 +212,9 @@ def answer(handler: BaseHTTPRequestHandler, status: int, body: bytes, headers: d
     handler.wfile.write(body)
 
 
-@pytest.fixture
-def line(emulator: Any) -> Iterator[Line]:
-    line = Line(urlsplit(emulator.url).netloc)
+@contextmanager
+def running_line(upstream: str) -> Iterator[Line]:
+    line = Line(urlsplit(upstream).netloc)
     handler = type("Handler", (LineHandler,), {"line": line})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         server.daemon_threads = True
@@ -224,3 +224,16 @@ def line(emulator: Any) -> Iterator[Line]:
         yield line
         server.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def line(emulator: Any) -> Iterator[Line]:
+    with running_line(emulator.url) as line:
+        yield line
+
+
+@pytest.fixture
+def open_line() -> Iterator[Callable[[str], Line]]:
+    """Opens lines to any URL; they end with the test."""
+    with ExitStack() as stack:
+        yield lambda upstream: stack.enter_context(running_line(upstream))
