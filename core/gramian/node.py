@@ -88,6 +88,13 @@ class Node:
         return self._make("jobs", self.settings.gpu_jobs)  # type: ignore[no-any-return]
 
     @property
+    def sync_jobs(self) -> JobRunner:
+        """The runner of syncs that a user waits for. Raises PluginError if this node has none."""
+        if not self.settings.sync_jobs:
+            raise PluginError("this node has no runner for syncs; set GRAMIAN_SYNC_JOBS to one")
+        return self._make("jobs", self.settings.sync_jobs)  # type: ignore[no-any-return]
+
+    @property
     def uploads(self) -> UploadStore:
         return self._make("uploads", self.settings.uploads)  # type: ignore[no-any-return]
 

@@ -5,8 +5,9 @@ Run by `.venv-aws/bin/python`, never imported: it sets its environment before it
 TerminateJob, the resources of Batch's permissions, a table's TimeToLiveSpecification, the routes of an HTTP API's
 Body, and a list of what roles were allowed and used (`actions.jsonl`).
 
-Not as on AWS: requests count as sent over TLS, or policies that ask for it would refuse everything; a function's Runtime is ignored, jobs share this machine's files, and SubmitJob asks for permission on
-the queue only, not on the job definition too.
+Not as on AWS: requests count as sent over TLS, or policies that ask for it would refuse everything; a function's
+Runtime is ignored, jobs share this machine's files, and SubmitJob asks for permission on the queue only, not on the
+job definition too.
 """
 
 from __future__ import annotations

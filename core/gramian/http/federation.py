@@ -11,10 +11,13 @@ from gramian.errors import InvalidRequest
 from gramian.http.auth import read_only, unsigned
 from gramian.http.envelope import respond
 from gramian.http.request import FlatMap, current, read_body
-from gramian.http.views import node, string_list
+from gramian.http.views import job_created, node, string_list
+from gramian.usecases import jobs
 from gramian.usecases.federation import control, explore, found, invite, journal, line, members, membership
 from gramian.usecases.federation import join as joining
 from gramian.usecases.federation.requests import flag, text_of
+
+SYNC_WAIT_S = 20.0
 
 blueprint = Blueprint("federation", __name__, url_prefix="/symetry/rest/<cid>/fedml")
 
@@ -101,11 +104,20 @@ def set_explore_peers(cid: str, pid: str) -> Response:
 
 @blueprint.get("/<pid>/fullSyncRequest")
 def full_sync(cid: str, pid: str) -> Response:
-    """Sync now: answers when this node's own pass is over; the others are nudged."""
-    from gramian.usecases.federation import pulse
+    """Sync now: answers when this node's own pass is over; the others are nudged.
 
-    pulse.run(node(), cid, pid, nudge_others=True)
-    return respond()
+    Where another process syncs, it is waited for 20 seconds, and answered with its job if it takes longer.
+    """
+    if not node().settings.sync_jobs:
+        from gramian.usecases.federation import pulse
+
+        pulse.run(node(), cid, pid, nudge_others=True)
+        return respond()
+    number = control.sync(node(), cid, pid)
+    job = jobs.wait(node(), cid, number, SYNC_WAIT_S)
+    if not job.is_done:
+        return job_created(number)
+    return respond("BAD_REQUEST", job.error) if job.error else respond()
 
 
 @blueprint.post("/<pid>/evict")

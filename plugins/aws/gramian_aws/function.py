@@ -35,7 +35,7 @@ Handler: TypeAlias = Callable[[Event, Any], Any]
 ROOTS: Final = ("/symetry/", "/openapi.json")
 
 log = logging.getLogger(__name__)
-logger = Logger()
+logger = Logger(serialize_stacktrace=False)
 metrics = Metrics()
 # All of Gramian logs by the standard library: in the structured form, with the request's id.
 logging.getLogger().handlers[:] = [logger.registered_handler]

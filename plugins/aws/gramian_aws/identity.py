@@ -61,11 +61,16 @@ class AwsIdentity:
 
     def alive(self, instance: str) -> bool:
         """Whether that process's time is not over yet. A text of another form belongs to nobody."""
-        deadline = instance.partition("-")[0]
-        return deadline.isdecimal() and self._clock() < int(deadline) + CLOCKS_DIFFER_S
+        return self._clock() < deadline_of(instance) + CLOCKS_DIFFER_S
 
     def close(self) -> None:
         """Nothing is held."""
+
+
+def deadline_of(instance: str) -> int:
+    """By when the process that left this mark has ended (unix seconds); 0 for a text that is no mark."""
+    deadline = instance.partition("-")[0]
+    return int(deadline) if deadline.isascii() and deadline.isdecimal() else 0
 
 
 def instance_until(deadline: float) -> str:

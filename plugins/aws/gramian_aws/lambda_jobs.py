@@ -12,11 +12,15 @@ from gramian.node import Node
 from gramian.ports import JobRunner
 from gramian_aws import clients
 from gramian_aws.errors import translating
+from gramian_aws.identity import deadline_of
 
 gramian_api = "1"
 
 WAITING_S: Final = 3600.0
 """How long Lambda keeps an event that no function could take; template.yaml tells it the same."""
+
+STOPPING_S: Final = 60.0
+"""So long before its time limit a function asks a long job to go on in another."""
 
 
 @hookimpl
@@ -61,4 +65,5 @@ def run_job(node: Node, event: Mapping[str, Any]) -> None:
     """What `run_job` does."""
     from gramian.usecases import jobs
 
-    jobs.execute(node, str(event["cid"]), int(event["number"]))
+    until = deadline_of(node.instance) - STOPPING_S
+    jobs.execute(node, str(event["cid"]), int(event["number"]), until=until)

@@ -12,7 +12,7 @@ from gramian.domain.protocol.roster import Member as Peer
 from gramian.errors import InvalidRequest
 from gramian.faults import step
 from gramian.node import Node
-from gramian.usecases import records
+from gramian.usecases import jobs, records
 from gramian.usecases.federation import journal, membership, view
 from gramian.usecases.federation.membership import Member
 from gramian.usecases.projects.lifecycle import Project
@@ -29,6 +29,12 @@ def start_pulse(node: Node, cid: str, pid: str) -> None:
 def stop_pulse(node: Node, cid: str, pid: str) -> None:
     member = membership.load(node, cid, pid)
     _set_pulsing(node, member, pulsing=False)
+
+
+def sync(node: Node, cid: str, pid: str) -> int:
+    """Have this node sync now in another process; returns the job's number. Raises InvalidRequest, Unavailable."""
+    project = membership.active(node, cid, pid).project
+    return jobs.submit(node, cid, "sync", jobs.Nothing(), project=project, runner=jobs.SYNC)
 
 
 def follow_schedule(node: Node, member: Member) -> None:

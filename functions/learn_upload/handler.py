@@ -1,0 +1,5 @@
+"""POST /symetry/rest/{cid}/projects/{pid}/uploads/{upload}/learn."""
+
+from gramian_aws.function import endpoint
+
+handler = endpoint("uploads.learn")
