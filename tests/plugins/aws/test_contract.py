@@ -1,10 +1,16 @@
-"""The stores keep their contracts, against the emulator, where threads really race, and against moto."""
+"""The stores keep their contracts on the emulator, where threads and processes really race."""
 
 from __future__ import annotations
 
+import time
+import uuid
+
 import pytest
 
+from gramian.settings import Settings
 from gramian.testing.blobs import BlobStoreContract
+from gramian.testing.live import LiveStore
+from gramian.testing.processes import BlobStoreAcrossProcesses, StateStoreAcrossProcesses, TokenStoreAcrossProcesses
 from gramian.testing.state import StateStoreContract
 from gramian.testing.tokens import TokenStoreContract
 from gramian_aws.dynamodb import DynamoStateStore
@@ -43,3 +49,48 @@ class TestBlobs(BlobStoreContract):
     @pytest.fixture
     def store(self, open_again):
         return open_again()
+
+
+@pytest.mark.slow
+class OnEmulator(LiveStore):
+    """Opens the installed plugin, here and in other processes."""
+
+    environment = {}  # noqa: RUF012 (as in the class above)
+
+    @pytest.fixture
+    def settings(self, emulator, table_name, bucket, monkeypatch):
+        for name, value in emulator.environment.items():
+            monkeypatch.setenv(name, value)
+        return Settings.from_env({"GRAMIAN_DYNAMODB_TABLE": table_name, "GRAMIAN_S3_BUCKET": bucket})
+
+    @pytest.fixture
+    def name(self):
+        return str(uuid.uuid4())
+
+
+class TestStateAcrossProcesses(OnEmulator, StateStoreAcrossProcesses):
+    plugin = "state.dynamodb"
+
+    @pytest.fixture
+    def partition(self, name):
+        return name
+
+
+class TestTokensAcrossProcesses(OnEmulator, TokenStoreAcrossProcesses):
+    plugin = "tokens.dynamodb"
+
+    @pytest.fixture
+    def key(self, name):
+        return name
+
+    @pytest.fixture
+    def now(self):
+        return time.time()
+
+
+class TestBlobsAcrossProcesses(OnEmulator, BlobStoreAcrossProcesses):
+    plugin = "blobs.s3"
+
+    @pytest.fixture
+    def space(self, name):
+        return name
