@@ -25,12 +25,11 @@ import numpy as np
 import pytest
 
 from gramian.client import Client
-from gramian.http.app import full_app
 from gramian.node import Node
 from gramian.settings import Settings
 from gramian.usecases import users
 from gramian.usecases.federation import pulse
-from gramian_local import wsgi
+from gramian_local import receiving
 from gramian_local.node import opened
 from gramian_memory import space
 from gramian_memory.space import Space
@@ -58,7 +57,7 @@ class Site:
 def running(home: Path, name: str) -> Iterator[Site]:
     with opened(Settings(transports=TRANSPORTS), home) as (node, _):
         key = users.create(node, name)
-        server = wsgi.Server(full_app(node), "127.0.0.1", 0, body_limit_bytes=2**26)
+        server = receiving.server_of(node, "127.0.0.1", 0)
         thread = threading.Thread(target=server.run, daemon=True)
         thread.start()
         url = f"http://127.0.0.1:{server.port}"

@@ -223,6 +223,25 @@ def send_later(stage: Stage, client: Client) -> str:
     return reply.job_id
 
 
+def upload(stage: Stage, *, counted: bool) -> None:
+    """A file of two chunks: learned again by its id, its rows count exactly once."""
+    stage.join()
+    data = np.vstack([rows(seed) for seed in range(100, 100 + 60_000 // ROWS)])
+    path = stage.x.home / "rows.csv"
+    np.savetxt(path, data, "%.17g", ",", header=",".join(NAMES), comments="")
+    with stage.x.killed(stage.step) as client:
+        id_ = client.upload(stage.pid, path)
+        client.wait_for_job(client.learn_upload(stage.pid, id_))
+    assert stage.local_rows() == (len(data) if counted else 0)
+    with pytest.raises(BadRequest, match="stopped"):
+        stage.x.client.job("1")
+    for _ in range(2):
+        stage.x.client.wait_for_job(stage.x.client.learn_upload(stage.pid, id_))
+    stage.held.append(data)
+    assert stage.local_rows() == len(data)
+    assert not list((stage.x.home / "uploads").glob("*/*"))
+
+
 def forget(stage: Stage) -> None:
     """Of a batch that is still listed."""
     stage.join()
@@ -389,6 +408,9 @@ SCENARIOS: dict[str, Callable[[Stage], None]] = {
     "compaction.discard": sync,
     "job.recorded": lambda stage: learn_later(stage, counted=False),
     "job.finished": lambda stage: learn_later(stage, counted=True),
+    "upload.blob": lambda stage: upload(stage, counted=False),
+    "upload.noted": lambda stage: upload(stage, counted=False),
+    "upload.learned": lambda stage: upload(stage, counted=True),
     "create.streams": create,
     "join.redeemed": join,
     "redemption.commit": redeem,

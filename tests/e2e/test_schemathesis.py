@@ -108,6 +108,7 @@ class World:
     secret: str
     nats_url: str
     hidden: list[str]
+    upload: str
     answers: Counter[str] = field(default_factory=Counter)
 
     def envelope(self, _: Any, response: Any, case: Any) -> None:
@@ -150,6 +151,7 @@ class World:
                 fed_rest_url=closed("http").map(lambda url: f"{url}/symetry/rest/a/fedml/b/createPolicies"),
             ),
             "DataFrame": frames(),
+            "UploadColumns": odd_maps({"attributeNames": ["a", "b"], "attributeTypes": ["C", "B"]}),
             "MLContext": odd_maps({"targetAttributeNames": ["y"], "inputAttributes": ["0", 1]}),
             "ProjectOptions": odd_maps({"sml_project_autosave": "true"}),
             "Redemption": odd_maps({"v": 1, "tid": "0" * 64, "sealed": "AAAA"}),
@@ -207,10 +209,12 @@ def world(site: Callable[..., Any], nats_server: Any, tmp_path: Any) -> World:
             here.client.create_project(pid)
         here.client.learn(pid, ["a", "b", "y"], "CBC", np.random.default_rng(0).integers(0, 2, (30, 3)))
         here.client.build(pid, "m", target="y")
+    (tmp_path / "rows.csv").write_text("a,b,y\n1,0,1\n")
+    upload = here.client.upload("p", tmp_path / "rows.csv")
     secret = str(users.secret(here.node, "a"))
     master = here.node.vault.master_key
     hidden = [secret, master.hex(), NATS_PASSWORD, INVITATION_PASSWORD, str(tmp_path), "Traceback", 'File "']
-    return World(here.url, "a", secret, nats_server.url, hidden)
+    return World(here.url, "a", secret, nats_server.url, hidden, upload)
 
 
 def entity_of(operation: Any) -> str:
@@ -226,6 +230,7 @@ def attack(world: World, name: str, examples: int, *, derandomize: bool) -> None
     operation, entity = OPERATIONS[name], entity_of(OPERATIONS[name])
     positive, negative = (operation.as_strategy(generation_mode=mode) for mode in GenerationMode)
     known = {"cid": "a", "pid": "study" if name.startswith("federation") else "p", "mid": "m", "number": "1"}
+    known["upload"] = world.upload
 
     @settings(
         max_examples=examples,

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 
-from gramian.domain import jsonio
+from gramian.domain import jsonio, typed
 from gramian.domain.names import check_attribute_names
 from gramian.errors import InvalidRequest
 
@@ -57,6 +57,8 @@ class Frame:
     names: tuple[str, ...]
     types: tuple[str, ...]
     _rows: msgspec.Raw | list[Any] = field(repr=False)
+    first_row: int = 1
+    """The number that messages give the first row."""
 
     def numeric(self) -> tuple[tuple[str, str], ...]:
         """Name and type of the attributes of type C or B, in the frame's order. Raises InvalidRequest for none."""
@@ -113,7 +115,7 @@ class Frame:
             raise InvalidRequest("data must be a list of rows")
         result: list[tuple[Any, ...]] = []
         wanted = set(columns)
-        for number, row in enumerate(rows, 1):
+        for number, row in enumerate(rows, self.first_row):
             if not isinstance(row, list):
                 raise InvalidRequest(f"row {number} is not a list of cells")
             if len(row) != len(self.names):
@@ -122,36 +124,51 @@ class Frame:
         return result
 
     def _number(self, cell: object, row: int, column: int) -> float:
-        if cell is None:
-            return math.nan
-        if isinstance(cell, bool | int | float):
-            try:
-                return float(cell)
-            except OverflowError:
-                return math.inf
-        if isinstance(cell, str):
-            if _NUMBER.fullmatch(cell):
-                return float(cell)
-            if cell.strip().lower() in _MISSING:
-                return math.nan
-        raise self._fault(row, column, f"{_shown(cell)} is not a number")
+        value = number(cell)
+        if value is None:
+            raise _fault(row, self.names[column], f"{_shown(cell)} is not a number")
+        return value
 
     def _check(self, matrix: Matrix, columns: list[int]) -> None:
-        import numpy as np
+        check_values(matrix, [(self.names[column], self.types[column]) for column in columns], self.first_row)
 
-        if (bad := np.isinf(matrix)).any():
-            row, place = np.argwhere(bad)[0]
-            raise self._fault(row + 1, columns[place], "the number is not finite")
-        for place, column in enumerate(columns):
-            if self.types[column] == "B":
-                cells = matrix[:, place]
-                wrong = np.flatnonzero((cells != 0) & (cells != 1) & (cells == cells))
-                if wrong.size:
-                    row = int(wrong[0])
-                    raise self._fault(row + 1, column, f"{float(cells[row])} is neither 1 nor 0, as type B must be")
 
-    def _fault(self, row: int, column: int, what: str) -> InvalidRequest:
-        return InvalidRequest(f"row {row}, attribute {self.names[column]!r}: {what}")
+def number(cell: object) -> float | None:
+    """The value of a cell, NaN if it is missing, None if it is no number."""
+    if cell is None:
+        return math.nan
+    if isinstance(cell, bool | int | float):
+        try:
+            return float(cell)
+        except OverflowError:
+            return math.inf
+    if isinstance(cell, str):
+        if _NUMBER.fullmatch(cell):
+            return float(cell)
+        if cell.strip().lower() in _MISSING:
+            return math.nan
+    return None
+
+
+def check_values(matrix: Matrix, columns: Sequence[tuple[str, str]], first_row: int = 1) -> None:
+    """Raises InvalidRequest, naming row and attribute, unless all values (n, p) are finite or NaN, and 0, 1 or NaN in
+    type B. `columns`: name and type of each."""
+    import numpy as np
+
+    if (bad := np.isinf(matrix)).any():
+        row, place = map(int, np.argwhere(bad)[0])
+        raise _fault(row + first_row, columns[place][0], "the number is not finite")
+    for place, (name, kind) in enumerate(columns):
+        if kind == "B":
+            cells = matrix[:, place]
+            wrong = np.flatnonzero((cells != 0) & (cells != 1) & (cells == cells))
+            if wrong.size:
+                value = float(cells[wrong[0]])
+                raise _fault(int(wrong[0]) + first_row, name, f"{value} is neither 1 nor 0, as type B must be")
+
+
+def _fault(row: int, name: str, what: str) -> InvalidRequest:
+    return InvalidRequest(f"row {row}, attribute {name!r}: {what}")
 
 
 def decode(body: bytes) -> Frame:
@@ -179,7 +196,7 @@ def _decode_wire(body: bytes) -> _Wire | _LenientWire:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         value = jsonio.loads(body)
     try:
-        return msgspec.convert(value, _LenientWire)
+        return typed.convert(value, _LenientWire)
     except msgspec.ValidationError as error:
         raise InvalidRequest(f"the body is not a DataFrame: {error}") from None
 

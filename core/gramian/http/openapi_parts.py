@@ -51,6 +51,9 @@ PARAMETERS: dict[str, tuple[str, str, JsonSchema]] = {
     "mid": ("path", "model id", _ID),
     "number": ("path", "job number", {"type": "string", "pattern": "^[0-9]{1,12}$"}),
     "pid": ("query", "project id", _ID),
+    "upload": ("path", "upload id", {"type": "string", "pattern": "^[0-9a-f]{32}$"}),
+    "format": ("query", "format of the file", {"type": "string", "enum": ["csv", "parquet", "json"]}),
+    "size": ("query", "its bytes", {"type": "string", "pattern": "^[1-9][0-9]{0,17}$"}),
     "peer": ("query", "id of a member", {"type": "string", "pattern": "^[0-9a-f]{32}$"}),
     "modelid": ("query", "model id", _ID),
     "persist": ("query", "false: kept only until the server stops", {**_FLAG, "default": "true"}),
@@ -184,6 +187,24 @@ _ENTITIES: dict[str, JsonSchema] = {
             }
         ),
         "Rows of cells, as text or JSON numbers; empty, `NaN` and null cells are missing values.",
+    ),
+    "UploadColumns": _described(
+        _record(
+            {
+                "attributeNames": _array(_TEXT),
+                "attributeTypes": _array({"type": "string", "enum": list("CBXcbx")}),
+            }
+        ),
+        "Types of columns by name: C a number, B 1 or 0, X ignored. Columns that are not named are ignored.",
+    ),
+    "Upload": _record(
+        {
+            "id": _TEXT,
+            "method": {"type": "string", "enum": ["PUT"]},
+            "url": _described(_TEXT, "where to send the file's bytes, as they are; no signature is needed"),
+            "headers": _described(_mapping(_TEXT), "to be sent along, as they are"),
+            "expirationDate": _described(_COUNT, "unix milliseconds"),
+        }
     ),
     "KSVSMap": _record({"values": _array(_mapping(_TEXT))}),
     "StringList": _record({"values": _array(_TEXT)}),

@@ -111,16 +111,23 @@ def read_body(max_bytes: int) -> bytes:
 
     A length that is announced too small cuts the body, so that its signature fails; chunked bodies are counted.
     """
-    too_large = TooLarge(f"the body has more than {max_bytes} bytes: send fewer rows at a time")
     # One more than allowed, because werkzeug silently ends a chunked body at the limit.
     request.max_content_length = max_bytes + 1
     try:
         body = request.get_data(parse_form_data=False)
     except RequestEntityTooLarge:
-        raise too_large from None
+        raise TooLarge(too_large(max_bytes)) from None
     if len(body) > max_bytes:
-        raise too_large
+        raise TooLarge(too_large(max_bytes))
     return body
+
+
+def too_large(max_bytes: int) -> str:
+    """What to do about a body with more bytes than that."""
+    return (
+        f"the body has more than {max_bytes} bytes: send fewer rows at a time, or all of them as a file: "
+        "POST projects/{pid}/uploads makes place for one"
+    )
 
 
 def parse_query(text: str, *, decoded: bool) -> dict[str, str]:

@@ -8,6 +8,7 @@ is kept in the blob store of its project until the job has ended.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from typing import TypeVar
 
 import msgspec
 
+from gramian.domain import typed
 from gramian.errors import ConditionFailed, GramianError, InvalidRequest, Unavailable
 from gramian.faults import step
 from gramian.node import Node
@@ -31,8 +33,8 @@ A = TypeVar("A", bound=msgspec.Struct)
 KEEP_S = 7 * 24 * 3600
 OPERATION_KEPT_S = 24 * 3600
 SUBMIT_ATTEMPTS = 20
-GPU = "gpu"
-"""The runner of `settings.gpu_jobs`; the usual one has no name."""
+GPU, SYNC = "gpu", "sync"
+"""The runners of `settings.gpu_jobs` and `settings.sync_jobs`; the usual one has no name."""
 STOPPED = "the server was stopped while the job ran; submit it again"
 OPERATION = "operation/"
 _UNIT_BYTES = 16
@@ -41,6 +43,7 @@ KINDS = {
     "learn": ("gramian.usecases.projects.batches", "learn"),
     "forget": ("gramian.usecases.projects.batches", "forget"),
     "build": ("gramian.usecases.modeling.models", "run_build"),
+    "upload": ("gramian.usecases.projects.uploads", "run"),
     "sync": ("gramian.usecases.federation.pulse", "run_job"),
 }
 """Module and function, called with a Task, that does a job of each kind; imported where one runs: some need numpy."""
@@ -57,8 +60,8 @@ class Progress(msgspec.Struct, frozen=True):
 class Job(msgspec.Struct, frozen=True):
     """`error` is empty unless the job failed. `instance`: the process that runs it, empty while it waits for one.
 
-    `runner`: empty or GPU. `handle`: the runner's own name of it. `pid`, `uid`: its project, in whose space `body` is
-    kept. Times: unix milliseconds."""
+    `runner`: empty, GPU or SYNC. `handle`: the runner's own name of it. `pid`, `uid`: its project, in whose space
+    `body` is kept. Times: unix milliseconds."""
 
     kind: str
     instance: str
@@ -73,6 +76,14 @@ class Job(msgspec.Struct, frozen=True):
     handle: str = ""
     is_started: bool = False
     progress: Progress = Progress()
+
+
+class Paused(Exception):
+    """Raised by a job that is late, has kept what it did, and wants to go on from there in another process."""
+
+
+class Nothing(msgspec.Struct, frozen=True):
+    """The arguments of a kind that needs none."""
 
 
 class _Counter(msgspec.Struct, frozen=True):
@@ -93,15 +104,16 @@ class _Submitted(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What the function of a kind gets."""
+    """What the function of a kind gets. `until`: unix seconds when this process will be ended, if it will."""
 
     node: Node
     cid: str
     number: int
     job: Job
+    until: float = math.inf
 
     def arguments(self, kind: type[A]) -> A:
-        return msgspec.json.decode(self.job.arguments, type=kind)
+        return typed.decode(self.job.arguments, kind)
 
     def project(self) -> Project:
         """Raises InvalidRequest if it was deleted since."""
@@ -112,6 +124,10 @@ class Task:
 
     def body(self) -> bytes:
         return self.node.blobs.get(self.job.uid, self.job.body)[_UNIT_BYTES:]
+
+    def is_late(self) -> bool:
+        """Whether a job that can go on elsewhere should now raise Paused."""
+        return self.node.clock() >= self.until
 
     def progress(self, done: int, of: int, text: str = "") -> None:
         """Tell those who ask how far the job is."""
@@ -145,7 +161,7 @@ def submit(
     assert project is not None or not body, "a body is kept with a project"
     job = Job(
         kind,
-        "" if _runner(node, runner).patience_s else node.instance,
+        _waiting_instance(node, runner),
         int(node.clock() * 1000),
         arguments=msgspec.Raw(msgspec.json.encode(arguments)),
         pid=project.pid if project else "",
@@ -165,18 +181,24 @@ def submit(
     return number
 
 
-def execute(node: Node, cid: str, number: int) -> None:
+def execute(node: Node, cid: str, number: int, *, until: float = math.inf) -> None:
     """Do a job here, whoever submitted it. Nothing if it is done, unknown, or under way in a process that lives.
 
     A job whose process died may be executed again: what jobs do is idempotent. Errors are kept in the record; only
-    those that nobody expects are raised as well.
+    those that nobody expects are raised as well. `until`: unix seconds by which long jobs should have stopped, and are
+    then submitted anew, to go on in another process.
     """
     job = _claim(node, cid, number)
     if job is None:
         return
     module, function = KINDS[job.kind]
     try:
-        getattr(import_module(module), function)(Task(node, cid, number, job))
+        getattr(import_module(module), function)(Task(node, cid, number, job, until))
+    except Paused:
+        _revise(
+            node, cid, number, lambda now: msgspec.structs.replace(now, instance=_waiting_instance(node, now.runner))
+        )
+        _hand_over(node, cid, number, job)
     except GramianError as error:
         _finish(node, cid, number, str(error))
     except Exception:
@@ -232,7 +254,14 @@ def _key(number: int) -> str:
 
 
 def _runner(node: Node, name: str) -> JobRunner:
+    if name == SYNC:
+        return node.sync_jobs
     return node.gpu_jobs if name == GPU else node.jobs
+
+
+def _waiting_instance(node: Node, runner: str) -> str:
+    """Who has a job that is not begun: nobody, unless it waits in this process."""
+    return "" if _runner(node, runner).patience_s else node.instance
 
 
 def _next_number(node: Node, cid: str) -> int:

@@ -9,7 +9,7 @@ from gramian.errors import GramianError
 from gramian.node import Node
 from gramian.usecases import removal, users
 from gramian.usecases.federation import control, found
-from gramian.usecases.projects import blobs, lifecycle
+from gramian.usecases.projects import blobs, lifecycle, uploads
 from gramian.usecases.projects.lifecycle import Project
 
 log = logging.getLogger(__name__)
@@ -50,6 +50,7 @@ def tidy(node: Node) -> None:
     for project in all_projects(node):
         blobs.sweep(node, project)
     found.sweep(node)
+    node.uploads.expire(node.clock() - uploads.KEEP_S)
 
 
 def all_projects(node: Node) -> Iterator[Project]:

@@ -37,6 +37,11 @@ class Home:
         return self.root / "blobs"
 
     @property
+    def uploads(self) -> Path:
+        """Root directory of the store of uploads."""
+        return self.root / "uploads"
+
+    @property
     def nats(self) -> Path:
         """Directory of the embedded nats-server."""
         return self.root / "nats"

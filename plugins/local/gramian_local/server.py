@@ -14,12 +14,11 @@ from pathlib import Path
 
 from gramian import __version__
 from gramian.errors import PluginError
-from gramian.http.app import full_app
-from gramian.ports import ResidentScheduler
 from gramian.node import Node
+from gramian.ports import ResidentScheduler
 from gramian.settings import Settings
 from gramian.usecases import upkeep
-from gramian_local import nats_server, wsgi
+from gramian_local import nats_server, receiving
 from gramian_local.home import Home
 from gramian_local.node import opened
 from gramian_local.resident import Resident
@@ -41,7 +40,7 @@ def serve(host: str, port: int, path: Path | None, nats_port: int | None) -> Non
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
     with opened(Settings.from_env(os.environ), path) as (node, home), _nats(home, nats_port) as nats:
         try:
-            server = wsgi.Server(full_app(node), host, port, body_limit_bytes=node.settings.body_limit_bytes)
+            server = receiving.server_of(node, host, port)
         except OSError as error:
             raise PluginError(f"cannot listen on {host}:{port}: {error.strerror}; choose another --port") from error
         for handled in (signal.SIGINT, signal.SIGTERM):

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import resource
 import socket
+from collections.abc import Callable
 from http import HTTPStatus
+from typing import Any, BinaryIO
 
 import waitress.server
 import waitress.wasyncore
 from flask import Flask
+from waitress.buffers import FileBasedBuffer
 from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser, ParsingError
+from waitress.receiver import FixedStreamReceiver
 from waitress.task import ErrorTask
 from waitress.utilities import BadRequest
+
+from gramian.errors import StoreError
+from gramian.http.request import too_large
 
 THREADS = 16
 CONNECTIONS = 1000
@@ -26,10 +34,28 @@ CHUNK_LINE_BYTES = 4096
 # It logs each request that waits for a thread, which under load is most of them.
 logging.getLogger("waitress.queue").setLevel(logging.ERROR)
 _NAMES = {413: "REQUEST_ENTITY_TOO_LARGE", 500: "INTERNAL_SERVER_ERROR"}
+Spool = Callable[[str, str, int], BinaryIO | None]
+"""Where the body of a PUT to (path, query) with so many bytes goes while it comes; None: where others go."""
+
+
+class _Spooled(FileBasedBuffer):  # type: ignore[misc]
+    """A body that is written to a file of the application's."""
+
+    def append(self, data: bytes) -> None:
+        self.file.write(data)
+        self.remain += len(data)
+
+    def getfile(self) -> BinaryIO:
+        self.file.seek(0)
+        file: BinaryIO = self.file
+        return file
 
 
 class _Parser(HTTPRequestParser):  # type: ignore[misc]
     """Also refuses what waitress's own parser trips over or would collect without end."""
+
+    adj: Any
+    body_rcv: Any
 
     def received(self, data: bytes) -> int:
         consumed = int(super().received(data))
@@ -47,6 +73,19 @@ class _Parser(HTTPRequestParser):  # type: ignore[misc]
         except ValueError as error:
             # An address such as http://[, or a length of thousands of digits.
             raise ParsingError("Bad URI or Content-Length") from error
+        if self.command == "PUT" and self.content_length > 0 and not self.chunked:
+            self._spool()
+
+    def _spool(self) -> None:
+        """Write a body to where the application wants it, whatever its size: it has said that it may come."""
+        try:
+            file = self.adj.gramian_spool(self.path, self.query, self.content_length)
+        except StoreError:
+            file = None  # the application meets the same trouble, and answers
+        if file is not None:
+            self.body_rcv = FixedStreamReceiver(self.content_length, _Spooled(file))
+            self.adj = copy.copy(self.adj)
+            self.adj.max_request_body_size = self.content_length + 1
 
 
 class _EnvelopeTask(ErrorTask):  # type: ignore[misc]
@@ -68,7 +107,7 @@ class _EnvelopeTask(ErrorTask):  # type: ignore[misc]
             return 500, "Generic Exception"
         if error.code == 413:
             limit = limits.max_request_body_size - 1
-            return 413, f"the body has more than {limit} bytes: send fewer rows at a time"
+            return 413, too_large(limit)
         if error.code == 431:
             return 431, f"the headers have more than {limits.max_request_header_size} bytes: send shorter ones"
         return 400, f"the request is malformed HTTP: {error.body[:100]}"
@@ -82,8 +121,16 @@ class _Channel(HTTPChannel):  # type: ignore[misc]
 class Server:
     """Listens on construction, serves in `run` until `stop`. Raises OSError if it cannot listen."""
 
-    def __init__(self, app: Flask, host: str, port: int, *, body_limit_bytes: int) -> None:
-        """`port` 0 takes a free one. Bodies beyond the limit are not read."""
+    def __init__(
+        self,
+        app: Flask,
+        host: str,
+        port: int,
+        *,
+        body_limit_bytes: int,
+        spool: Spool = lambda _path, _query, _size_bytes: None,
+    ) -> None:
+        """`port` 0 takes a free one. Bodies beyond the limit are not read, but those that `spool` takes."""
         # One address: a name such as localhost may have several, and a free port is free on one.
         address = str(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][4][0])
         self._server = waitress.server.create_server(
@@ -100,6 +147,7 @@ class Server:
             clear_untrusted_proxy_headers=True,
         )
         self._server.channel_class = _Channel
+        self._server.adj.gramian_spool = spool
         self._stopping = False
 
     @property

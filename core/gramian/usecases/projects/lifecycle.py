@@ -154,6 +154,7 @@ def sweep(node: Node, uid: str) -> None:
     while items := node.state.query(partition(uid), limit=MAX_WRITES):
         node.state.write(*(Delete(partition(uid), key) for key, _ in items))
     step("delete.items")
+    node.uploads.clear(uid)
     node.blobs.clear(uid)
 
 

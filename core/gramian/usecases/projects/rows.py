@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Callable, Sequence
 from secrets import token_hex
 
 from gramian.domain.canonical import join
@@ -33,13 +34,29 @@ _compacting: set[str] = set()
 def learn(node: Node, project: Project, frame: Frame, operation: str | None = None) -> None:
     """Add the frame's rows; with an `operation` id, a repetition adds nothing. Raises InvalidRequest."""
     batch, fingerprint = _accumulate(node, frame)
-    if not batch.n:
-        return
+    if batch.n:
+        add(node, project, frame.numeric(), batch, fingerprint, operation)
+
+
+def add(
+    node: Node,
+    project: Project,
+    columns: Sequence[tuple[str, str]],
+    batch: Moments,
+    fingerprint: str,
+    operation: str | None = None,
+    also: Callable[[], Sequence[Write]] = tuple,
+) -> None:
+    """Add the moments of rows with these columns, by name and type, in their sender's order.
+
+    `also` gives writes of the same group, anew for each attempt. Raises InvalidRequest, Unavailable, and whatever
+    `also` does.
+    """
     for _ in range(LEARN_ATTEMPTS):
         # With the rows or not at all: a name without rows would bar this node from its federation.
-        extension = _extension(node, project, frame)
+        writes = [*_extension(node, project, columns), *also()]
         try:
-            _append(node, project, batch, fingerprint, batch.n, operation, extension)
+            _append(node, project, batch, fingerprint, batch.n, operation, writes)
         except ConditionFailed:
             continue
         _compact_if_many(node, project)
@@ -192,13 +209,13 @@ def _fingerprint(rows: Array, schema: Schema) -> str:
     return hashlib.sha256(join(schema.digest(), str(rows.shape[0])) + rows.tobytes()).hexdigest()
 
 
-def _extension(node: Node, project: Project, frame: Frame) -> list[Write]:
-    """The write that adds the frame's new attributes in its order, if there are any.
+def _extension(node: Node, project: Project, columns: Sequence[tuple[str, str]]) -> list[Write]:
+    """The write that adds the attributes that are new, in their order, if there are any.
 
     Raises InvalidRequest if a known one comes with another type, or if they become too many."""
     stored = records.load_or(node.state, project.partition, ATTRIBUTES, records.Attributes())
     types = dict(zip(stored.record.names, stored.record.types, strict=True))
-    for name, kind in frame.numeric():
+    for name, kind in columns:
         if types.setdefault(name, kind) != kind:
             raise InvalidRequest(
                 f"the attribute '{name}' has type {types[name]} in this project, not {kind}; "

@@ -1,0 +1,137 @@
+"""CSV (RFC 4180): UTF-8, a header of names, records that may span lines inside quotes.
+
+Read line by line, so that memory is bounded whatever the file holds, and the byte behind each record is known: there a
+reader that starts later goes on.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice
+from operator import itemgetter
+from typing import TYPE_CHECKING, BinaryIO
+
+from gramian.domain.frame import Frame, check_values
+from gramian.domain.names import check_attribute_names
+from gramian.domain.tables.table import SAMPLE_ROWS, Chunk, Position, chunk_rows, infer_type
+from gramian.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from gramian.domain.statistics.moments import Array
+
+MAX_LINE_BYTES = 16 * 2**20
+MAX_CHUNK_BYTES = 128 * 2**20
+"""What the lines of one chunk may take together."""
+
+
+class CsvTable:
+    """`gramian.domain.tables.table.Table`. Empty and `NaN` cells are missing values, blank lines no rows."""
+
+    def __init__(self, file: BinaryIO, size_bytes: int) -> None:
+        self.length = size_bytes
+        self._file = file
+        lines = _Lines(file, 0)
+        header = _records(lines, 1, 0)
+        if not header:
+            raise InvalidRequest("the file is empty: its first line must hold the names of the columns")
+        self.names = check_attribute_names([name.strip() for name in header[0]])
+        self._body = lines.offset
+
+    def infer(self) -> Mapping[str, str]:
+        sample = self._checked(_records(_Lines(self._file, self._body), SAMPLE_ROWS, 0), 0)
+        return {name: infer_type(row[i] for row in sample) for i, name in enumerate(self.names)}
+
+    def chunks(self, columns: Sequence[tuple[str, str]], start: Position) -> Iterator[Chunk]:
+        lines = _Lines(self._file, start.offset or self._body)
+        at, count = start.rows, chunk_rows(len(self.names))
+        while records := _records(lines, count, at):
+            rows = self._checked(records, at)
+            if rows:
+                matrix = self._matrix(rows, columns, at + 1, plain=lines.is_plain)
+                at += len(rows)
+                yield Chunk(matrix, Position(lines.offset, at))
+            lines.begin_chunk()
+
+    def _checked(self, records: list[list[str]], before: int) -> list[list[str]]:
+        """Without blank lines. Raises InvalidRequest for a row of another length than the header."""
+        rows = [record for record in records if record]
+        if any(len(row) != len(self.names) for row in rows):
+            number, row = next((i, row) for i, row in enumerate(rows, before + 1) if len(row) != len(self.names))
+            raise InvalidRequest(f"row {number} has {len(row)} cells, the header {len(self.names)} names")
+        return rows
+
+    def _matrix(
+        self, rows: list[list[str]], columns: Sequence[tuple[str, str]], first_row: int, *, plain: bool
+    ) -> Array:
+        places = [self.names.index(name) for name, _ in columns]
+        matrix = _floats(rows, places) if plain else None
+        if matrix is None:
+            types = dict(columns)
+            frame = Frame(self.names, tuple(types.get(name, "X") for name in self.names), rows, first_row)
+            return frame.matrix([name for name, _ in columns])
+        check_values(matrix, columns, first_row)
+        return matrix
+
+
+class _Lines:
+    """Lines of text, and the offset behind the last one. `is_plain`: no line of the chunk has what Python takes for a
+    part of a number and others do not: underscores, digits of other scripts."""
+
+    def __init__(self, file: BinaryIO, offset: int) -> None:
+        file.seek(offset)
+        self._file = file
+        self.offset = offset
+        self.begin_chunk()
+
+    def begin_chunk(self) -> None:
+        self._start = self.offset
+        self.is_plain = True
+
+    def __iter__(self) -> _Lines:
+        return self
+
+    def __next__(self) -> str:
+        line = self._file.readline(MAX_LINE_BYTES + 1)
+        if not line:
+            raise StopIteration
+        at, self.offset = self.offset, self.offset + len(line)
+        if len(line) > MAX_LINE_BYTES:
+            raise InvalidRequest(f"the line at byte {at} has more than {MAX_LINE_BYTES} bytes")
+        if self.offset - self._start > MAX_CHUNK_BYTES:
+            raise InvalidRequest(
+                f"rows are too long, or a quote is not closed: look between byte {self._start} and {at}"
+            )
+        self.is_plain = self.is_plain and line.isascii() and b"_" not in line
+        try:
+            return line.decode("utf-8-sig" if at == 0 else "utf-8")
+        except UnicodeDecodeError:
+            raise InvalidRequest(f"the line at byte {at} is not UTF-8") from None
+
+
+def _records(lines: _Lines, count: int, before: int) -> list[list[str]]:
+    """Up to `count` records. `before`: rows read so far, for the message."""
+    try:
+        return list(islice(csv.reader(lines, strict=True), count))
+    except csv.Error as error:
+        raise InvalidRequest(f"the file is not CSV, somewhere from row {before + 1} on: {error}") from None
+
+
+def _floats(rows: list[list[str]], places: list[int]) -> Array | None:
+    """(n, p) of the cells in `places`, NaN for empty ones; None if a cell is no number and needs a closer look."""
+    import numpy as np
+
+    try:
+        values = (float(cell) if cell else math.nan for cell in _cells(rows, places))
+        return np.fromiter(values, np.float64, len(rows) * len(places)).reshape(len(rows), len(places))
+    except ValueError:
+        return None
+
+
+def _cells(rows: list[list[str]], places: list[int]) -> Iterable[str]:
+    if places == list(range(len(rows[0]))):
+        return chain.from_iterable(rows)
+    if len(places) == 1:
+        return map(itemgetter(places[0]), rows)
+    return chain.from_iterable(map(itemgetter(*places), rows))
