@@ -47,7 +47,7 @@ def join(node: Node, cid: str, pid: str | None, values: Mapping[str, object], *,
             f"the federation's admin decided fed_encrypt={decided}; join with that, or without the key"
         )
     options = logins.completed(transport, wishes.options, grant.transport)
-    if awaits_login:
+    if options != wishes.options:
         _check_line(transport, options)
     step("join.redeemed")
     uid = lifecycle.new_uid()

@@ -9,7 +9,7 @@ from gramian.domain.protocol.roster import Member as Peer
 from gramian.errors import Refused, TransportError
 from gramian.faults import step
 from gramian.node import Node
-from gramian.ports import Cut, Link
+from gramian.ports import ABSENT, Cut, Link
 from gramian.usecases import records
 from gramian.usecases.federation import accept, journal
 from gramian.usecases.federation.membership import Member
@@ -31,11 +31,10 @@ def reclaim(node: Node, member: Member, link: Link, cut: Cut) -> None:
     """
     gone = [peer for peer in member.roster.members if peer.state != "active"]
     _forget(node, member, gone)
-    if member.is_admin:
-        for peer in gone:
-            head = _shown(member, peer, cut)
-            if head is not None:
-                _free(node, member, link, head)
+    shown = [head for peer in gone if (head := _shown(member, peer, cut)) is not None] if member.is_admin else []
+    freed = records.listed(node.state, member.project.partition, FREED, Freed) if shown else {}
+    for head in shown:
+        _free(node, member, link, head, freed.get(head.id))
 
 
 def _forget(node: Node, member: Member, gone: list[Peer]) -> None:
@@ -57,11 +56,9 @@ def _shown(member: Member, peer: Peer, cut: Cut) -> Head | None:
     return head if head is not None and head.chunks else None
 
 
-def _free(node: Node, member: Member, link: Link, head: Head) -> None:
+def _free(node: Node, member: Member, link: Link, head: Head, before: records.Stored[Freed] | None) -> None:
     """Once per blob. It is housekeeping: if it fails, the next pulse tries again."""
-    place, key = member.project.partition, FREED + head.id
-    stored = records.load_or(node.state, place, key, Freed(""))
-    if stored.record.blob_id == head.blob_id:
+    if before is not None and before.record.blob_id == head.blob_id:
         return
     try:
         link.free_blob(member.fed_id, head.id, head.blob_id, head.chunks)
@@ -69,4 +66,5 @@ def _free(node: Node, member: Member, link: Link, head: Head) -> None:
         journal.error(node, member.project, f"the room of a member that is gone was not given back: {error}", head.id)
         return
     step("reclaim.freed")
-    node.state.write(records.put(place, key, Freed(head.blob_id), stored.version))
+    expect = before.version if before is not None else ABSENT
+    node.state.write(records.put(member.project.partition, FREED + head.id, Freed(head.blob_id), expect))
