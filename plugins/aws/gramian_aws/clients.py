@@ -43,6 +43,7 @@ def make(service: str, **arguments: Any) -> Any:
         max_pool_connections=_MAX_CONNECTIONS,
         retries={"mode": "standard", "total_max_attempts": _ATTEMPTS.get(service, _OTHER_ATTEMPTS)},
         tcp_keepalive=True,
+        signature_version="s3v4" if service == "s3" else None,  # else presigned addresses may be of the old kind
     )
     try:
         return botocore.session.get_session().create_client(service, config=config, **arguments)

@@ -11,30 +11,18 @@ import base64
 import hashlib
 import io
 import re
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
 from typing import Any, Final
 
-from gramian.errors import BlobCorrupt, BlobMissing, StoreError
+from gramian.errors import BlobCorrupt, BlobMissing
 from gramian.ports import BlobInfo, BlobStore, Data
-from gramian_aws import clients
-from gramian_aws.errors import CONDITION_FAILED, code_of, translating
+from gramian_aws.errors import CONDITION_FAILED
+from gramian_aws.s3_bucket import MISSING, PAST_END, Bucket
 
 PART_BYTES: Final = 16 * 1024 * 1024
 """Size of the parts of what is larger than one; also the size from which an upload is worth a question first."""
 _SPACE: Final = re.compile(r"[0-9a-f-]{1,64}")
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
-_MISSING: Final = frozenset({"NoSuchKey", "404", "NotFound"})
-_PAST_END: Final = frozenset({"InvalidRange", "416"})
-_PERMISSIONS: Final = {
-    "put_object": "s3:PutObject",
-    "copy_object": "s3:PutObject and s3:GetObject",
-    "get_object": "s3:GetObject (and s3:ListBucket, to be told what is absent)",
-    "head_object": "s3:GetObject (and s3:ListBucket, to be told what is absent)",
-    "delete_object": "s3:DeleteObject",
-    "delete_objects": "s3:DeleteObject",
-    "list_objects_v2": "s3:ListBucket",
-}
 _ATTEMPTS: Final = 4
 _UPLOADS_AT_ONCE: Final = 4
 
@@ -45,14 +33,10 @@ class S3BlobStore(BlobStore):
     Spaces are 1 to 64 of `0-9 a-f -`, digests 64 of `0-9 a-f` (else ValueError), so no name leaves its prefix.
     """
 
-    def __init__(self, bucket: str, *, prefix: str = "", kms_key: str | None = None, client: Any = None) -> None:
-        """prefix: put before every key as it is.
-        kms_key: id or ARN of the key that encrypts; by default as the bucket is set up.
-        client: of another account or endpoint; by default the process's own, made by the first call."""
+    def __init__(self, bucket: Bucket, *, prefix: str = "") -> None:
+        """`prefix` is put before every key as it is."""
         self._bucket = bucket
         self._prefix = prefix
-        self._encryption = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": kms_key} if kms_key else {}
-        self._client = client
 
     def put(self, space: str, data: Data) -> str:
         digest = hashlib.sha256(data).hexdigest()
@@ -73,45 +57,35 @@ class S3BlobStore(BlobStore):
         if hashlib.sha256(data).hexdigest() != digest:
             raise BlobCorrupt(
                 f"Blob {digest} in space {space} is damaged, its bytes no longer match their digest: restore an older "
-                f"version of {key} in bucket {self._bucket}, or learn the project's data again."
+                f"version of {key} in bucket {self._bucket.name}, or learn the project's data again."
             )
         return data
 
     def read(self, space: str, digest: str, start: int, size: int) -> bytes:
         key = self._key(space, digest)
         data = self._fetch(key, Range=f"bytes={start}-{start + size - 1}") if size else None
-        if data is None and self._head(key) is None:
+        if data is None and self._bucket.head(key) is None:
             raise _missing(space, digest)
         return data or b""
 
     def delete(self, space: str, digest: str) -> None:
-        self._call("delete_object", Key=self._key(space, digest))
+        self._bucket.call("delete_object", Key=self._key(space, digest))
 
     def list(self, space: str) -> Iterator[BlobInfo]:
         """All blobs by digest, a thousand for each call of S3."""
         start = self._start(space)
-        for page in self._pages(start):
+        for page in self._bucket.pages(start):
             for found in page:
                 digest = found["Key"].removeprefix(start)
                 if _DIGEST.fullmatch(digest):
                     yield BlobInfo(digest, found["Size"], found["LastModified"].timestamp())
 
     def clear(self, space: str) -> None:
-        for page in self._pages(self._start(space)):
-            doomed = {"Objects": [{"Key": found["Key"]} for found in page], "Quiet": True}
-            answer = self._call("delete_objects", Delete=doomed) or {}
-            for error in answer.get("Errors", [])[:1]:
-                raise StoreError(
-                    f"AWS does not remove {error['Key']} from bucket {self._bucket}: {error['Code']}, "
-                    f"{error.get('Message', '')}: allow s3:DeleteObject there in the policy of this node's role."
-                )
+        for page in self._bucket.pages(self._start(space)):
+            self._bucket.remove([found["Key"] for found in page])
 
     def close(self) -> None:
         """Nothing is held open: clients belong to the process."""
-
-    @property
-    def _s3(self) -> Any:
-        return self._client or clients.client("s3")
 
     def _start(self, space: str) -> str:
         if not _SPACE.fullmatch(space):
@@ -125,35 +99,32 @@ class S3BlobStore(BlobStore):
 
     def _create(self, key: str, data: Data) -> bool:
         """Store what is not there; False if it is, or is being stored."""
-        stored = self._call(
+        stored = self._bucket.call(
             "put_object",
             Key=key,
             Body=data,
             IfNoneMatch="*",
             ChecksumSHA256=_encoded(hashlib.sha256(data)),
             unless=CONDITION_FAILED | {"ConditionalRequestConflict"},
-            **self._encryption,
+            **self._bucket.encryption,
         )
         return stored is not None
 
-    def _head(self, key: str) -> dict[str, Any] | None:
-        return self._call("head_object", Key=key, ChecksumMode="ENABLED", unless=_MISSING)
-
     def _checksum(self, key: str) -> str | None:
         """The SHA-256 that S3 computed when it was stored, if it is there and has one."""
-        found = self._head(key)
+        found = self._bucket.head(key)
         return None if found is None else found.get("ChecksumSHA256")
 
     def _refresh(self, key: str) -> bool:
         """Give it a new time; False if it is gone. S3 copies onto the same key only when something is replaced."""
-        copied = self._call(
+        copied = self._bucket.call(
             "copy_object",
             Key=key,
-            CopySource={"Bucket": self._bucket, "Key": key},
+            CopySource={"Bucket": self._bucket.name, "Key": key},
             MetadataDirective="REPLACE",
             ChecksumAlgorithm="SHA256",
-            unless=_MISSING,
-            **self._encryption,
+            unless=MISSING,
+            **self._bucket.encryption,
         )
         return copied is not None
 
@@ -165,19 +136,19 @@ class S3BlobStore(BlobStore):
             multipart_chunksize=PART_BYTES,
             max_request_concurrency=_UPLOADS_AT_ONCE,
         )
-        arguments = {"ChecksumAlgorithm": "SHA256", **self._encryption}
-        with self._calling("put_object"), TransferManager(self._s3, config) as manager:
-            manager.upload(io.BytesIO(data), self._bucket, key, extra_args=arguments).result()
+        arguments = {"ChecksumAlgorithm": "SHA256", **self._bucket.encryption}
+        with self._bucket.calling("put_object"), TransferManager(self._bucket.client, config) as manager:
+            manager.upload(io.BytesIO(data), self._bucket.name, key, extra_args=arguments).result()
 
     def _fetch(self, key: str, **span: str) -> bytes | None:
         """Its bytes, None if there are none; what breaks off is read again, which botocore leaves to its callers."""
         from botocore.exceptions import HTTPClientError, IncompleteReadError
 
         for attempt in range(_ATTEMPTS):
-            answer = self._call("get_object", Key=key, **span, unless=_MISSING | _PAST_END)
+            answer = self._bucket.call("get_object", Key=key, **span, unless=MISSING | PAST_END)
             if answer is None:
                 return None
-            with self._calling("get_object"):
+            with self._bucket.calling("get_object"):
                 try:
                     data: bytes = answer["Body"].read()
                 except (HTTPClientError, IncompleteReadError):
@@ -186,33 +157,6 @@ class S3BlobStore(BlobStore):
                 else:
                     return data
         raise AssertionError
-
-    def _pages(self, start: str) -> Iterator[Sequence[dict[str, Any]]]:
-        """Objects whose key begins with `start`, in order of their keys; no page is empty."""
-        more: dict[str, str] = {}
-        while True:
-            answer = self._call("list_objects_v2", Prefix=start, **more) or {}
-            if found := answer.get("Contents"):
-                yield found
-            if not answer.get("IsTruncated"):
-                return
-            more = {"ContinuationToken": answer["NextContinuationToken"]}
-
-    def _call(self, operation: str, *, unless: Collection[str] = (), **request: Any) -> dict[str, Any] | None:
-        """The answer; None if AWS says no with a code in `unless`. Raises StoreError."""
-        from botocore.exceptions import ClientError
-
-        with self._calling(operation):
-            try:
-                answer: dict[str, Any] = getattr(self._s3, operation)(Bucket=self._bucket, **request)
-            except ClientError as error:
-                if code_of(error) not in unless:
-                    raise
-                return None
-        return answer
-
-    def _calling(self, operation: str) -> AbstractContextManager[None]:
-        return translating(_PERMISSIONS[operation], f"bucket {self._bucket}")
 
 
 def _encoded(digest: Any) -> str:

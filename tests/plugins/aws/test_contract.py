@@ -16,6 +16,7 @@ from gramian.testing.tokens import TokenStoreContract
 from gramian_aws.dynamodb import DynamoStateStore
 from gramian_aws.dynamodb_table import Table
 from gramian_aws.s3 import S3BlobStore
+from gramian_aws.s3_bucket import Bucket
 from gramian_aws.tokens import DynamoTokenStore
 
 
@@ -44,7 +45,7 @@ class TestTokens(TokenStoreContract):
 class TestBlobs(BlobStoreContract):
     @pytest.fixture
     def open_again(self, s3, bucket):
-        return lambda: S3BlobStore(bucket, prefix="node/", client=s3)
+        return lambda: S3BlobStore(Bucket(bucket, client=s3), prefix="node/")
 
     @pytest.fixture
     def store(self, open_again):

@@ -12,6 +12,7 @@ import pytest
 
 from gramian.errors import BlobCorrupt, BlobMissing, StoreError
 from gramian_aws.s3 import PART_BYTES, S3BlobStore
+from gramian_aws.s3_bucket import Bucket
 
 LARGE = PART_BYTES * 2 + 1000
 
@@ -23,13 +24,13 @@ def space():
 
 @pytest.fixture
 def store(s3, bucket):
-    return S3BlobStore(bucket, prefix="node/", client=s3)
+    return S3BlobStore(Bucket(bucket, client=s3), prefix="node/")
 
 
 @pytest.fixture
 def watched(line, make_client, bucket):
     """Over the line that tells what is sent, and loses what a test says."""
-    return S3BlobStore(bucket, prefix="node/", client=make_client("s3", line.url))
+    return S3BlobStore(Bucket(bucket, client=make_client("s3", line.url)), prefix="node/")
 
 
 def key_of(space, digest):
@@ -104,7 +105,7 @@ def test_put_repairs_damaged_blob(store, s3, bucket, space, size_bytes):
 
 def test_key_of_encryption_goes_with_every_write(line, make_client, bucket, space):
     """Also with copies and parts."""
-    store = S3BlobStore(bucket, kms_key="alias/blobs", client=make_client("s3", line.url))
+    store = S3BlobStore(Bucket(bucket, kms_key="alias/blobs", client=make_client("s3", line.url)))
     for data in (b"x", b"x" * LARGE, b"x"):
         store.put(space, data)
     starts = [
@@ -200,7 +201,7 @@ def test_clear_that_leaves_something_is_store_error(watched, line, space):
 
 def test_stores_with_other_prefixes_share_a_bucket(s3, bucket, space):
     """Two nodes, one bucket."""
-    first, second = (S3BlobStore(bucket, prefix=prefix, client=s3) for prefix in ("one/", "one/two/"))
+    first, second = (S3BlobStore(Bucket(bucket, client=s3), prefix=prefix) for prefix in ("one/", "one/two/"))
     digest = first.put(space, b"data")
     assert list(second.list(space)) == []
     second.put(space, b"data")
@@ -213,7 +214,7 @@ def test_stores_with_other_prefixes_share_a_bucket(s3, bucket, space):
 
 def test_missing_bucket_is_named(s3, space):
     """With what to do."""
-    store = S3BlobStore("gramian-absent", client=s3)
+    store = S3BlobStore(Bucket("gramian-absent", client=s3))
     for call in (lambda: store.put(space, b"data"), lambda: list(store.list(space))):
         with pytest.raises(StoreError, match="no bucket gramian-absent in this account and region: create it"):
             call()
@@ -221,7 +222,7 @@ def test_missing_bucket_is_named(s3, space):
 
 def test_get_from_missing_bucket_is_no_missing_blob(s3, space):
     """A wrong name must not look as if data were lost."""
-    store = S3BlobStore("gramian-absent", client=s3)
+    store = S3BlobStore(Bucket("gramian-absent", client=s3))
     with pytest.raises(StoreError) as raised:
         store.get(space, hashlib.sha256(b"").hexdigest())
     assert not isinstance(raised.value, BlobMissing)
@@ -230,7 +231,7 @@ def test_get_from_missing_bucket_is_no_missing_blob(s3, space):
 def test_missing_permission_names_action_and_bucket(limited_client, store, bucket, space):
     """Without leave to list, S3 says "denied" of what is absent: the text tells that too."""
     digest = store.put(space, b"data")
-    denied = S3BlobStore(bucket, prefix="node/", client=limited_client("s3", ["s3:ListAllMyBuckets"]))
+    denied = S3BlobStore(Bucket(bucket, client=limited_client("s3", ["s3:ListAllMyBuckets"])), prefix="node/")
     calls = {
         "s3:PutObject": lambda: denied.put(space, b"more"),
         "s3:GetObject .and s3:ListBucket, to be told what is absent.": lambda: denied.get(space, digest),
@@ -245,7 +246,7 @@ def test_missing_permission_names_action_and_bucket(limited_client, store, bucke
 def test_four_permissions_are_enough(limited_client, bucket, space):
     """For everything, large blobs included."""
     actions = [f"s3:{each}" for each in ("GetObject", "PutObject", "DeleteObject", "ListBucket")]
-    store = S3BlobStore(bucket, prefix="node/", client=limited_client("s3", actions))
+    store = S3BlobStore(Bucket(bucket, client=limited_client("s3", actions)), prefix="node/")
     for data in (b"data", b"x" * LARGE):
         digest = store.put(space, data)
         store.put(space, data)
@@ -260,7 +261,7 @@ def test_four_permissions_are_enough(limited_client, bucket, space):
 
 def test_unreachable_server_is_store_error(make_client, bucket, space):
     """Nothing listens there."""
-    store = S3BlobStore(bucket, client=make_client("s3", "http://127.0.0.1:9"))
+    store = S3BlobStore(Bucket(bucket, client=make_client("s3", "http://127.0.0.1:9")))
     started = time.monotonic()
     with pytest.raises(StoreError, match=f"AWS cannot be reached for bucket {bucket}"):
         store.get(space, hashlib.sha256(b"").hexdigest())
