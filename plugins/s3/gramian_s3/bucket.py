@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError
 from gramian.errors import Refused, RevisionConflict, TransportRefused
 from gramian.ports import Entry
 from gramian_s3.calls import Pace, Upload
-from gramian_s3.errors import status_of, translating, was_repeated
+from gramian_s3.errors import code_of, status_of, translating, was_repeated
 from gramian_s3.options import S3Options
 
 T = TypeVar("T")
@@ -69,18 +69,12 @@ class Bucket:
     def check(self) -> None:
         """Raises TransportError unless there is such a bucket and these credentials are good for anything at all: what
         they may do is decided per federation."""
-        key = "grm/-"
         with translating(self._name, self._options):
             try:
-                self._client.head_object(Key=key, **self._place)
+                # Not HEAD: its answers have no body to say what is wrong.
+                self._client.get_object(Key="grm/-", **self._place)["Body"].close()
             except ClientError as error:
-                if status_of(error) == 404:
-                    return
-            # An answer to HEAD has no body to say what is wrong.
-            try:
-                self._client.get_object(Key=key, **self._place)["Body"].close()
-            except ClientError as error:
-                if error.response["Error"]["Code"] not in ("AccessDenied", "NoSuchKey"):
+                if code_of(error) not in ("AccessDenied", "NoSuchKey"):
                     raise
 
     def read(self, key: str, pace: Pace, max_bytes: int) -> Entry | None:
@@ -187,7 +181,7 @@ class Bucket:
             try:
                 return look()
             except ClientError as error:
-                if status_of(error) == 404 and error.response["Error"]["Code"] != "NoSuchBucket":
+                if status_of(error) == 404 and code_of(error) != "NoSuchBucket":
                     return None
                 if status_of(error) == 403 and not self._is_listed(key):
                     return None

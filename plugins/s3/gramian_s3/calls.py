@@ -6,17 +6,19 @@ The timeouts of sockets alone would not do: they are per read and per attempt, s
 from __future__ import annotations
 
 import io
+import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from typing import Any, TypeVar
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from typing import Any, TypeAlias, TypeVar
 
 from gramian.errors import TransportUnavailable
 
 T = TypeVar("T")
 
 AT_ONCE = 8
-"""Most requests of one link at once."""
+"""Most requests of one call at once."""
 
 
 class Pace:
@@ -46,11 +48,10 @@ class Upload(io.BytesIO):
 
 
 class Calls:
-    """The requests of one link. Its threads begin with the first request and end after `close`."""
+    """The requests of one link."""
 
     def __init__(self, timeout_s: float) -> None:
         self._timeout_s = timeout_s
-        self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="gramian-s3")
         self._is_closed = False
 
     def one(self, request: Callable[[Pace], T], within_s: float | None = None) -> T:
@@ -65,18 +66,35 @@ class Calls:
         if self._is_closed:
             raise TransportUnavailable("this link is closed")
         pace = Pace(self._timeout_s if within_s is None else within_s)
-        futures = [self._pool.submit(request, pace) for request in requests]
+        tasks: _Tasks = deque((Future(), request) for request in requests)
+        futures = [future for future, _ in tasks]
+        for _ in range(min(AT_ONCE, len(tasks))):
+            # Not of an executor: the process could not end before its threads, and they may wait for a dead server.
+            threading.Thread(target=_work, args=(tasks, pace), name="gramian-s3", daemon=True).start()
         try:
             _await(futures, pace)
         finally:
-            for future in futures:
-                future.cancel()
+            tasks.clear()
         return [future.result() for future in futures]
 
     def close(self) -> None:
         """May be repeated; does not wait for what is under way."""
         self._is_closed = True
-        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+_Tasks: TypeAlias = deque[tuple[Future[Any], Callable[[Pace], Any]]]
+
+
+def _work(tasks: _Tasks, pace: Pace) -> None:
+    while True:
+        try:
+            future, request = tasks.popleft()
+        except IndexError:
+            return
+        try:
+            future.set_result(request(pace))
+        except BaseException as error:  # noqa: BLE001 - it is raised where the result is awaited
+            future.set_exception(error)
 
 
 def _await(futures: Iterable[Future[Any]], pace: Pace) -> None:

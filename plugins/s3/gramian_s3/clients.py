@@ -53,7 +53,7 @@ class Clients:
             if key not in self._kept:
                 self._session = self._session or new_session()
                 login = (options.access_key, options.secret_key)
-                self._kept[key] = make(self._session, service, region, login, timeout_s / ATTEMPTS, patience_s)
+                self._kept[key] = make(self._session, service, region, login, timeout_s, patience_s)
                 if len(self._kept) > MAX_KEPT:
                     self._kept.popitem(last=False)
             self._kept.move_to_end(key)
@@ -68,20 +68,19 @@ def new_session() -> Any:
 
 
 def make(
-    session: Any, service: str, region: str, login: tuple[str, str], attempt_s: float, patience_s: float = 0.0
+    session: Any, service: str, region: str, login: tuple[str, str], timeout_s: float, patience_s: float = 0.0
 ) -> Any:
     """A client with the access key `login`, this node's own credentials if that is empty.
 
-    An attempt may take `attempt_s` to connect and as much for each read, `patience_s` longer for what lets its caller
-    wait on purpose.
+    An attempt may take `timeout_s` for each read, `patience_s` longer for what lets its caller wait on purpose.
     """
     from botocore.config import Config
 
     config = Config(
-        connect_timeout=attempt_s,
-        read_timeout=attempt_s + patience_s,
+        connect_timeout=timeout_s / ATTEMPTS,
+        read_timeout=timeout_s + patience_s,
         retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
-        max_pool_connections=AT_ONCE + 2,
+        max_pool_connections=4 * AT_ONCE,
     )
     own = {} if not login[0] else {"aws_access_key_id": login[0], "aws_secret_access_key": login[1]}
     return session.client(service, region_name=region, config=config, **own)

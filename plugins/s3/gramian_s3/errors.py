@@ -80,6 +80,7 @@ _TABLE: tuple[tuple[_Match, type[TransportError], str], ...] = (
     (boto.ConnectTimeoutError, TransportUnavailable, _LATE),
     (boto.ReadTimeoutError, TransportUnavailable, _LATE),
     (boto.SSLError, TransportRefused, "cannot be trusted: {words}"),
+    (boto.ConnectionError, TransportUnavailable, "cannot be reached: {words}"),
     (boto.HTTPClientError, TransportUnavailable, "cannot be reached: {words}"),
     (ClientError, TransportRefused, "refuses: {words}"),
     (BotoCoreError, TransportUnavailable, "cannot be used: {words}"),

@@ -247,12 +247,18 @@ class S3Link:
 
     def _roster(self, fed_id: str) -> Entry | None:
         """Raises ContentMissing if the federation has no place."""
-        self._require_place(fed_id)
-        return self._calls.one(lambda pace: self._bucket.read(keys.roster(fed_id), pace, MAX_ROSTER_BYTES))
+        where = (keys.place(fed_id), keys.roster(fed_id))
+        place, roster = self._calls.all(partial(self._bucket.read, key, max_bytes=MAX_ROSTER_BYTES) for key in where)
+        if place is None:
+            raise self._gone()
+        return roster
 
     def _require_place(self, fed_id: str) -> None:
         if self._revision(keys.place(fed_id)) is None:
-            raise ContentMissing(f"the bucket {self._options.bucket} has no place of this federation")
+            raise self._gone()
+
+    def _gone(self) -> ContentMissing:
+        return ContentMissing(f"the bucket {self._options.bucket} has no place of this federation")
 
     def _revision(self, key: str) -> str | None:
         return self._revisions([key])[0]

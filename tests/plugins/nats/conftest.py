@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import queue
 import secrets
 import socket
 import threading
@@ -425,82 +424,7 @@ def lossy_proxy(nats_server: NatsServer) -> Iterator[LossyProxy]:
     proxy.close()
 
 
-class SlowProxy(Listening):
-    """A line with a latency (each way) and a bandwidth, which can be cut after so many bytes or go dead without a word.
-
-    The settings are public and hold at once, for all connections and both directions.
-    """
-
-    def __init__(self, port: int) -> None:
-        self.latency_s = 0.0
-        self.bytes_per_s = float("inf")
-        self.is_dead = False
-        self._cut_after: int | None = None
-        self._port = port
-        self._servers: list[socket.socket] = []
-        super().__init__(self._pass_on)
-
-    def cut_after(self, size_bytes: int | None) -> None:
-        """End the connection over which so many more bytes have gone, either way; None: end none."""
-        self._cut_after = size_bytes
-
-    def cut_all(self) -> None:
-        """End all connections now."""
-        for each in [*self._connections, *self._servers]:
-            with suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
-
-    def close(self) -> None:
-        super().close()
-        for each in self._servers:
-            each.close()
-
-    def _pass_on(self, client: socket.socket) -> None:
-        server = socket.create_connection(("127.0.0.1", self._port))
-        self._servers.append(server)
-        for source, target in ((client, server), (server, client)):
-            waiting: queue.Queue[tuple[float, bytes]] = queue.Queue(1024)
-            threading.Thread(target=self._deliver, args=(waiting, source, target), daemon=True).start()
-            threading.Thread(target=self._take, args=(source, waiting), daemon=True).start()
-
-    def _take(self, source: socket.socket, waiting: queue.Queue[tuple[float, bytes]]) -> None:
-        data = b"more"
-        while data:
-            try:
-                data = source.recv(65_536)
-            except OSError:
-                data = b""
-            waiting.put((time.monotonic() + self.latency_s, data))
-
-    def _deliver(self, waiting: queue.Queue[tuple[float, bytes]], source: socket.socket, target: socket.socket) -> None:
-        with suppress(OSError):
-            while True:
-                due, data = waiting.get()
-                time.sleep(max(0.0, due - time.monotonic()))
-                if not data or self._is_cut(len(data)):
-                    break
-                if self.is_dead:  # whatever was on its way is lost, and nobody is told
-                    continue
-                target.sendall(data)
-                time.sleep(len(data) / self.bytes_per_s)
-        if not self.is_dead:
-            for each in (source, target):
-                with suppress(OSError):
-                    each.shutdown(socket.SHUT_RDWR)
-
-    def _is_cut(self, size_bytes: int) -> bool:
-        if self._cut_after is None:
-            return False
-        self._cut_after -= size_bytes
-        if self._cut_after >= 0:
-            return False
-        self._cut_after = None
-        return True
-
-
 @pytest.fixture
-def slow_proxy(nats_server: NatsServer) -> Iterator[SlowProxy]:
+def slow_proxy(nats_server: NatsServer, proxy_to: Callable[..., Any]) -> Any:
     """Stands between nodes and the shared server."""
-    proxy = SlowProxy(nats_server.port)
-    yield proxy
-    proxy.close()
+    return proxy_to(nats_server.port, "nats")
