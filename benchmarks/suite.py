@@ -7,7 +7,7 @@ import importlib
 import json
 import sys
 
-NAMES = ("library", "http_learn", "rounds", "sync", "load", "start", "transport")
+NAMES = ("library", "http_learn", "rounds", "sync", "load", "start", "transport", "members", "curve")
 """Modules of this package with a `run` that returns rows."""
 
 

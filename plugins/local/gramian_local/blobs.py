@@ -65,7 +65,8 @@ class FileBlobStore(BlobStore):
         path = self._path(space, digest)
         with store_errors(path), _found(space, digest), path.open("rb", buffering=0) as file:
             file.seek(start)
-            return file.read(size)
+            # No more than there is: all that is asked for would be set aside first.
+            return file.read(max(0, min(size, os.fstat(file.fileno()).st_size - start)))
 
     def delete(self, space: str, digest: str) -> None:
         path = self._path(space, digest)

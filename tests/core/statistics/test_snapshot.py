@@ -173,7 +173,7 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any], dict[str, Any]], object], str
     "gaps unknown": (lambda h, m: m.update(gaps=[7]), "gaps are not sorted"),
     "gaps more": (lambda h, m: m.update(gaps=[0, 1]), "N is not float64 of shape"),
     "extra a list": (lambda h, m: m.update(extra=[]), "wrong types"),
-    "schema text": (lambda h, m: m.update(schema="a"), "wrong types"),
+    "schema text": (lambda h, m: m.update(schema="a"), "schema is not a JSON object"),
     "schema keys": (lambda h, m: m["schema"].update(x=1), "snapshot schema"),
     "schema order": (lambda h, m: m["schema"].update(names=["b", "a", "s"]), "snapshot schema"),
     "schema types": (lambda h, m: m["schema"].update(types="CXB"), "snapshot schema"),

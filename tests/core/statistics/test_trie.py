@@ -125,7 +125,7 @@ def test_evaluate_by_blocks_and_with_a_cache_gives_the_bits_of_whole_arrays(
     cache = Kept()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(packed, "BLOCK_ENTRIES", 4)
-        patch.setattr(trie, "KEPT_FROM", 2)
+        patch.setattr(trie, "KEPT_BITS", 1)
         assert content_digest(evaluated(peers, cache)) == content_digest(whole_arrays(peers))
         peers[peer(seed + changed % count)] = accumulate(parts[-1], schema)
         assert content_digest(evaluated(peers, cache)) == content_digest(whole_arrays(peers))
@@ -140,12 +140,12 @@ def test_evaluate_with_a_cache_recomputes_only_above_the_change(monkeypatch: pyt
     monkeypatch.setattr(trie.rows, "add", lambda a, b, real=trie.rows.add: adds.append(1) or real(a, b))
     evaluated(peers, cache)
     assert len(adds) == 15
-    assert len(cache.values) == 6  # over 4 and over 8 peers; what is made of all is its caller's to keep
+    assert len(cache.values) == 4  # over 4 peers each; what is made of all is its caller's to keep
     evaluated(peers, cache)
-    assert len(adds) == 15 + 1
+    assert len(adds) == 15 + 3
     changed = {**peers, "30": add(peers["30"], peers["00"])}
     warm = evaluated(changed, cache)
-    assert len(adds) == 16 + 3 + 1 + 1
+    assert len(adds) == 18 + 3 + 3
     assert content_digest(warm) == content_digest(fold(changed))
 
 

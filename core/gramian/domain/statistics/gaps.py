@@ -20,6 +20,8 @@ from gramian.domain.statistics.schema import Schema
 
 def positions(schema: Schema, gaps: Sequence[int]) -> NDArray[np.intp]:
     """(p,) column of each attribute's mask in N1, S1 and Q1; q (the last) without a gap."""
+    if not gaps:
+        return np.zeros(schema.size, dtype=np.intp)
     place = {group: k for k, group in enumerate(gaps)}
     return np.array([place.get(group, len(gaps)) for group in schema.groups], dtype=np.intp)
 

@@ -48,7 +48,8 @@ def rebase(m: M, origin: Array) -> M:
     if isinstance(moved, Summary):
         return moved
     P, G = m.P.copy(), m.G.copy()
-    shift.rows(0, P, G)
+    for first, last in packed.blocks(m.size):
+        shift.rows(first, P[packed.span(first, last, m.size)], G[first : min(last, len(G))])
     return replace(moved, P=P, G=G, local=_rebase_local(m.local, P[packed.diagonal(m.size)]))
 
 
@@ -91,21 +92,26 @@ class Shift:
     def rows(self, first: int, P: Array, G: Array) -> None:
         """Move in place the rows from `first` on of P (packed) and of G. Those of B need no change: t is 0 there and
         right of there."""
-        p, c, start = len(self.t), len(self.t) - G.shape[1], 0
-        for i in range(first, min(first + len(G), c)):
-            row, t = P[start : start + p - i], self.t[i]
-            others = self.by_mask[self.place[i]]  # S_j,g(i) for every j
-            own, both = self._own(i)
-            ones = row[c - i :].copy()
-            row += (t * others[i:] + self.t[i:] * own) + t * self.t[i:] * both
-            G[i - first] += 2.0 * t * ones + t * t * others[c:]
-            start += p - i
+        p, count = len(self.t), len(G)
+        own, others, both = self._block(slice(first, first + count), slice(first, p))
+        t, u = self.t[first : first + count, None], self.t[first:]
+        moved = (t * others + u * own) + t * u * both
+        ends = np.cumsum(p - np.arange(first, first + count))
+        if G.size:
+            ones = np.array([P[end - G.shape[1] : end] for end in ends])
+            G += 2.0 * t * ones + t * t * others[:, -G.shape[1] :]
+        packed.add_upper(P, moved)
 
-    def _own(self, i: int) -> tuple[Array, Array]:
-        """S_i,g(j) and N_g(i),g(j) for j >= i: one number each without gaps."""
+    def _block(self, rows: slice, columns: slice) -> tuple[Array, Array, Array]:
+        """S_i,g(j), S_j,g(i) and N_g(i),g(j) for some i and j; without gaps they do not depend on both."""
         if len(self.N1) == 1:
-            return self.S1[i], self.N1[0]
-        return self.S1[i, self.place[i:]], self.N1[self.place[i], self.place[i:]]
+            return self.S1[rows], self.by_mask[:, columns], self.N1
+        place = self.place
+        return (
+            self.S1[rows][:, place[columns]],
+            self.by_mask[place[rows]][:, columns],
+            self.N1[place[rows]][:, place[columns]],
+        )
 
 
 def _rebase_powers(m: Sums, t: Array, n: Array) -> tuple[Array, Array]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ from gramian.domain.statistics.moments import Array
 
 BLOCK_ENTRIES = 2**18
 """Entries of a block of rows (2 MiB): few calls per entry, and temporaries that stay in the cache."""
+FEW_ENTRIES = 2**16
+"""Up to here picking entries one by one beats a call for each row."""
 
 
 def length(p: int) -> int:
@@ -69,6 +72,24 @@ def upper(packed: Array, p: int, first: int, last: int) -> Array:
     for k, i in enumerate(range(first, last)):
         result[k, k:] = packed[span(i, i + 1, p)]
     return result
+
+
+def add_upper(rows: Array, block: Array) -> None:
+    """Add in place to packed rows a (r, p - first) block of the columns from their first row on."""
+    count, width = block.shape
+    if count * width < FEW_ENTRIES:
+        rows[: count * width - count * (count - 1) // 2] += block[_is_upper(count, width)]
+        return
+    start = 0
+    for k in range(count):
+        stop = start + width - k
+        rows[start:stop] += block[k, k:]
+        start = stop
+
+
+@lru_cache(maxsize=4)
+def _is_upper(count: int, width: int) -> NDArray[np.bool_]:
+    return np.arange(width) >= np.arange(count)[:, None]
 
 
 def row(place: int, p: int) -> int:

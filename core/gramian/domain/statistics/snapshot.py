@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
 from typing import Any, TypeAlias
 
@@ -31,6 +32,7 @@ MAX_HEADER_BYTES = 8 * 2**20
 LOCAL = ("a", "low", "high")
 BLOCK_BYTES = 8 * packed.BLOCK_ENTRIES
 _PREFIX_BYTES = 8
+_SCHEMA_MARK = ',"schema":'
 
 Read: TypeAlias = Callable[[int, int], Data]
 """(start, size) -> those bytes of a stored snapshot, fewer at its end."""
@@ -214,25 +216,35 @@ def _read_header(data: Data) -> tuple[_Meta, dict[str, Any], int]:
 
 
 def _read_meta(text: str) -> _Meta:
-    meta = _parse_object(text, "metadata")
+    # In canonical form the schema comes last, and most snapshots of a process have the same.
+    first, mark, last = text.rpartition(_SCHEMA_MARK)
+    meta = _parse_object(first + "}" if mark else text, "metadata")
     if meta.get("format") != FORMAT:
         raise Refused(f"snapshot is not of format {FORMAT}")
-    if set(meta) != {"extra", "format", "gaps", "n", "schema"} or not _is_canonical(meta, text):
+    if not mark or set(meta) != {"extra", "format", "gaps", "n"} or not _is_canonical(meta, first + "}"):
         raise Refused("snapshot metadata is not in canonical form")
     n, gaps, extra = meta["n"], meta["gaps"], meta["extra"]
     if type(n) is not int or not 0 <= n <= MOST_ROWS:
         raise Refused("n is not a whole number up to 2^53")
-    if not isinstance(extra, dict) or not isinstance(meta["schema"], dict):
+    if not isinstance(extra, dict):
         raise Refused("snapshot metadata has values of wrong types")
-    try:
-        schema = Schema.from_json(meta["schema"])
-    except ValueError as error:
-        raise Refused(f"snapshot schema: {error}") from error
+    schema = _read_schema(last.removesuffix("}"))
     if not isinstance(gaps, list) or any(type(group) is not int for group in gaps):
         raise Refused("gaps are not a list of mask groups")
     if gaps != sorted(set(gaps)) or not set(gaps) <= set(schema.groups):
         raise Refused("gaps are not sorted mask groups of the schema")
     return _Meta(schema, n, tuple(gaps), extra)
+
+
+@lru_cache(maxsize=8)
+def _read_schema(text: str) -> Schema:
+    value = _parse_object(text, "schema")
+    if not _is_canonical(value, text):
+        raise Refused("snapshot metadata is not in canonical form")
+    try:
+        return Schema.from_json(value)
+    except ValueError as error:
+        raise Refused(f"snapshot schema: {error}") from error
 
 
 def _is_canonical(value: dict[str, Any], text: str) -> bool:

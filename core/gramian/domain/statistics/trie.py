@@ -18,8 +18,9 @@ from gramian.domain.statistics import rows
 from gramian.domain.statistics.moments import Moments
 from gramian.domain.statistics.rows import Rows, collected, rows_of
 
-KEPT_FROM = 4
-"""Nodes over fewer peers are not worth a place in the cache: adding up again what is below them is as cheap."""
+KEPT_BITS = 2
+"""Kept are the nodes over 4, 16, 64... peers: a pulse that writes few and adds up some more is faster than one that
+writes all."""
 _HEX = frozenset("0123456789abcdef")
 
 
@@ -42,6 +43,11 @@ class Node:
     peers: int = 1
     peer: str = ""
     halves: tuple[Node, ...] = ()
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether it is worth a place in the cache: lowest on its path with so many peers."""
+        return _level(self.peers) > max((_level(half.peers) for half in self.halves), default=0)
 
     def all(self) -> Iterator[Node]:
         """This node and those below it."""
@@ -86,11 +92,14 @@ def _planned(ids: list[int], leaves: list[Node]) -> Node:
 def _value(node: Node, load: Callable[[str], Rows], cache: Cache | None, *, is_root: bool = False) -> Rows:
     if not node.halves:
         return load(node.peer)
-    is_kept = cache is not None and (is_root or node.peers >= KEPT_FROM)
-    if cache is not None and is_kept:
+    if cache is not None and (is_root or node.is_kept):
         known = cache.load(node.digest)
         if known is not None:
             return known
     left, right = (_value(half, load, cache) for half in node.halves)
     value = rows.add(left, right)
-    return cache.keep(node.digest, value) if cache is not None and is_kept and not is_root else value
+    return cache.keep(node.digest, value) if cache is not None and node.is_kept and not is_root else value
+
+
+def _level(peers: int) -> int:
+    return (peers.bit_length() - 1) // KEPT_BITS

@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from random import SystemRandom
 
 import msgspec
@@ -15,6 +16,7 @@ from gramian.domain import crypto
 from gramian.domain.canonical import Data, canonical_json
 from gramian.domain.protocol import head as heads
 from gramian.domain.protocol.head import Head
+from gramian.domain.protocol.roster import MAX_MEMBERS
 from gramian.domain.protocol.roster import Member as Peer
 from gramian.domain.statistics import snapshot
 from gramian.domain.statistics.checks import verify
@@ -30,6 +32,9 @@ from gramian.usecases import records
 from gramian.usecases.federation import journal
 from gramian.usecases.federation.membership import Member
 from gramian.usecases.records import PEER
+
+# A function of its arguments alone; most heads are those of the last pulse.
+_opened_head = lru_cache(maxsize=2 * MAX_MEMBERS)(heads.open_head)
 
 EMPTY_DIGEST = ""
 HEADER_BYTES = 4096
@@ -117,7 +122,7 @@ class _Taker:
         self._node.observe(events.SnapshotRefused(*self._member.ids, peer.id, str(error)))
 
     def _take(self, peer: Peer, entry: Entry) -> None:
-        head = heads.open_head(entry.data, self._member.fed_id, peer.id, bytes.fromhex(peer.ed))
+        head = _opened_head(entry.data, self._member.fed_id, peer.id, bytes.fromhex(peer.ed))
         known = self._known.get(peer.id)
         if not _is_news(self._member, head, known):
             return

@@ -65,7 +65,7 @@ class InnerNodes:
 
     def kept(self, root: trie.Node, blob: str) -> records.Trie:
         """What is worth keeping: all that is part of this merge, whose own value is in `blob`."""
-        parts = {part.digest for part in root.all() if part.peers >= trie.KEPT_FROM}
+        parts = {part.digest for part in root.all() if part.is_kept}
         inner = {digest: known for digest, known in self._blobs.items() if digest in parts}
         return records.Trie({**inner, root.digest: blob})
 
