@@ -6,7 +6,7 @@ import os
 import signal
 
 STEPS = {
-    "learn.blob": "a batch's statistics are stored, nothing points to them",
+    "learn.blob": "a batch's statistics are ready, and stored if they are large; nothing points to them",
     "learn.commit": "a batch counts, the caller has no answer yet",
     "forget.commit": "a learned batch is dropped, its statistics are still stored",
     "compaction.blob": "the folded rows are stored, nothing points to them",

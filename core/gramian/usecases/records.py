@@ -68,7 +68,7 @@ class Base(msgspec.Struct, frozen=True):
 
 
 class Delta(msgspec.Struct, frozen=True):
-    """One learn (rows > 0) or forget (rows < 0).
+    """One learn (rows > 0) or forget (rows < 0). Its snapshot: small ones are `data`, others in `blob`.
 
     `fingerprint` tells equal batches, so that forgetting a batch that is still listed drops it without a rounding."""
 
@@ -76,6 +76,7 @@ class Delta(msgspec.Struct, frozen=True):
     rows: int
     fingerprint: str
     at: int
+    data: bytes = b""
 
 
 class Operation(msgspec.Struct, frozen=True):

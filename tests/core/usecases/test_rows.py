@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -29,6 +30,12 @@ def assert_holds(node, project, expected: np.ndarray) -> None:
     np.testing.assert_allclose(covariance(found), covariance(reference), rtol=1e-9, atol=1e-12)
 
 
+@pytest.fixture(params=[0, local.INLINE_BYTES], ids=["blobs", "items"])
+def kept(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where batches are kept: each in a blob of its own, or in the items that list them."""
+    monkeypatch.setattr(local, "INLINE_BYTES", request.param)
+
+
 @pytest.fixture
 def kill_at(monkeypatch: pytest.MonkeyPatch):
     """Ends the call at a named step, as a kill of the process would."""
@@ -44,6 +51,7 @@ def kill_at(monkeypatch: pytest.MonkeyPatch):
     return arm
 
 
+@pytest.mark.usefixtures("kept")
 def test_many_batches_are_folded_and_count_once(node, project, frame, rows) -> None:
     """More batches than a compaction leaves unfolded."""
     batches = [rows(seed, 10) for seed in range(3 * local.COMPACT_AT)]
@@ -53,6 +61,7 @@ def test_many_batches_are_folded_and_count_once(node, project, frame, rows) -> N
     assert len(ledger.read(node, project).deltas) < local.COMPACT_AT
 
 
+@pytest.mark.usefixtures("kept")
 @pytest.mark.parametrize(
     "step", ["learn.blob", "learn.commit", "compaction.blob", "compaction.commit", "compaction.discard"]
 )
@@ -208,6 +217,7 @@ def test_learn_into_a_project_that_is_deleted_meanwhile_is_not_acknowledged(
     node, project, frame, rows, monkeypatch
 ) -> None:
     """And leaves nothing behind."""
+    monkeypatch.setattr(local, "INLINE_BYTES", 0)
     put = node.blobs.put
 
     def put_and_delete(space: str, data: bytes) -> str:
@@ -226,7 +236,7 @@ def test_damaged_list_of_batches_is_the_stores_fault(node, project, frame, rows)
     """A forget without its rows (a store restored in parts) is no 400 and no crash."""
     local.learn(node, project, frame(rows(1)))
     (id_, delta), *_ = ledger.read(node, project).deltas.items()
-    wrong = records.Delta(delta.record.blob, -40, "", 0)
+    wrong = msgspec.structs.replace(delta.record, rows=-40)
     node.state.write(records.put(project.partition, records.DELTA + id_, wrong, "*"))
     with pytest.raises(StoreError, match="do not add up"):
         local.moments(node, project)

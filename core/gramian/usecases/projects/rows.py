@@ -27,6 +27,9 @@ log = logging.getLogger(__name__)
 COMPACT_AT = 32
 LEARN_ATTEMPTS = 100
 OPERATION_MEMORY_S = 24 * 3600
+INLINE_BYTES = 8 * 1024
+"""A snapshot up to this size (some 35 attributes) is kept in its item: a blob of its own would take two more writes to
+disk and a removal. Not more, since each learn reads the list of those that are not folded yet."""
 _compacting: set[str] = set()
 """Projects, by uid, whose learns this process folds right now."""
 
@@ -123,12 +126,12 @@ def fold(node: Node, project: Project, state: LocalState) -> Moments | None:
     learns = [id_ for id_, delta in state.deltas.items() if delta.record.rows > 0]
     forgets = [id_ for id_, delta in state.deltas.items() if delta.record.rows < 0]
     for id_ in sorted(learns):
-        batch = snapshot_of(node, project, state.deltas[id_].record.blob)
+        batch = _batch_of(node, project, state.deltas[id_].record)
         total = batch if total is None else merge.add(*_widened(total, batch))
     for id_ in sorted(forgets):
         if total is None:
             raise ValueError("there are no rows to forget any from")
-        total = merge.subtract(*_widened(total, snapshot_of(node, project, state.deltas[id_].record.blob)))
+        total = merge.subtract(*_widened(total, _batch_of(node, project, state.deltas[id_].record)))
     return total
 
 
@@ -181,10 +184,14 @@ def _discard(node: Node, project: Project, state: LocalState) -> None:
     for start in range(0, len(items), MAX_WRITES):
         node.state.write(*items[start : start + MAX_WRITES])
     for delta in folded.values():
-        node.blobs.delete(project.uid, delta.record.blob)
+        _discard_blob(node, project, delta.record.blob)
     step("compaction.discard")
-    if state.base.record.blob:
-        node.blobs.delete(project.uid, state.base.record.blob)
+    _discard_blob(node, project, state.base.record.blob)
+
+
+def _discard_blob(node: Node, project: Project, blob: str) -> None:
+    if blob:
+        node.blobs.delete(project.uid, blob)
 
 
 def _folded(node: Node, project: Project, state: LocalState) -> Moments | None:
@@ -237,13 +244,15 @@ def _append(
     now_ms = int(node.clock() * 1000)
     id_ = f"{now_ms:013d}-{token_hex(8)}"
     data = snapshot.encode(batch, local=True, extra={"unit": id_})
-    blob = node.blobs.put(project.uid, data)
+    blob = node.blobs.put(project.uid, data) if len(data) > INLINE_BYTES else ""
     step("learn.blob")
-    delta = records.put(project.partition, DELTA + id_, records.Delta(blob, rows, fingerprint, now_ms), ABSENT)
+    delta = records.Delta(blob, rows, fingerprint, now_ms, b"" if blob else bytes(data))
     try:
-        node.state.write(delta, *_mark(node, project, operation), *also)
+        node.state.write(
+            records.put(project.partition, DELTA + id_, delta, ABSENT), *_mark(node, project, operation), *also
+        )
     except ConditionFailed:
-        node.blobs.delete(project.uid, blob)
+        _discard_blob(node, project, blob)
         if operation and _is_known(node, project, operation):
             return
         raise
@@ -281,7 +290,7 @@ def _drop(node: Node, project: Project, state: LocalState, id_: str, also: list[
     base = records.put(project.partition, BASE, state.base.record, state.base.version)
     node.state.write(Delete(project.partition, DELTA + id_, delta.version), base, *also)
     step("forget.commit")
-    node.blobs.delete(project.uid, delta.record.blob)
+    _discard_blob(node, project, delta.record.blob)
 
 
 def _check_foldable(node: Node, project: Project, state: LocalState, forgotten: Moments | None = None) -> None:
@@ -305,6 +314,11 @@ def _widened(a: Moments, b: Moments) -> tuple[Moments, Moments]:
     )
     union = Schema.of(types.items())
     return widen(a, union), widen(b, union)
+
+
+def _batch_of(node: Node, project: Project, delta: records.Delta) -> Moments:
+    """Raises BlobMissing."""
+    return snapshot.decode(delta.data, local=True) if delta.data else snapshot_of(node, project, delta.blob)
 
 
 def snapshot_of(node: Node, project: Project, blob: str) -> Moments:
