@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from gramian.domain.statistics import kernel, packed
-from gramian.domain.statistics.derived import counts, means, pair_counts
+from gramian.domain.statistics.derived import counts, means, pair_counts, variances
 from gramian.domain.statistics.layout import LARGEST
 from gramian.domain.statistics.moments import Array, Moments
 from gramian.domain.statistics.schema import Schema
@@ -51,15 +51,16 @@ class ComputeContract:
         rows[:, :3] += np.array([1e9, -1e12, 1e6])
         found = compute.accumulate(rows, SCHEMA)
         self._assert_sums(found, rows)
-        expected = rows.astype(np.longdouble).mean(axis=0).astype(float)
-        assert np.allclose(means(found), expected, rtol=1e-15, atol=0)
+        exact = rows.astype(np.longdouble)
+        assert np.allclose(means(found), exact.mean(axis=0).astype(float), rtol=1e-15, atol=0)
+        assert np.allclose(variances(found), exact.var(axis=0).astype(float), rtol=1e-9, atol=0)
 
     def test_missing_values_count_pair_by_pair(self, compute: Compute) -> None:
         """NaN is missing: every sum is over the rows that have all of its attributes."""
         rows = _rows(3_000)
         rows[np.random.default_rng(7).random(rows.shape) < 0.2] = np.nan
-        found = compute.accumulate(rows, SCHEMA)
         there = ~np.isnan(rows)
+        found = compute.accumulate(rows.copy(), SCHEMA)
         assert counts(found).tolist() == there.sum(axis=0).tolist()
         assert np.array_equal(pair_counts(found), there.T.astype(float) @ there.astype(float))
         self._assert_sums(found, rows)

@@ -118,9 +118,6 @@ class LiveStateStore(LiveStore):
 class LiveTransport(Live):
     """Fixtures of the suite of transports."""
 
-    unreachable: Mapping[str, str] | None = None
-    """Keys of a federation's map that lead nowhere, if there is such a thing; the shorter the timeout, the better."""
-
     @pytest.fixture
     def transport(self, make: Open) -> Any:
         return make()

@@ -26,21 +26,22 @@ StartWorkers = Callable[[int], "list[Worker]"]
 
 PROCESSES = 4
 ROUNDS = 10
-LIFE_S = 0.2
-"""How long a worker writes until it is killed."""
+LIVES_S = (0.03, 0.1, 0.25)
+"""How long workers write until they are killed."""
 
 
 class Worker:
     """Another process with the plugin `<kind>.<name>` open."""
 
     def __init__(self, plugin: str, settings: Settings) -> None:
-        environment = {**os.environ, **settings.environment, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        home = {} if settings.home is None else {"GRAMIAN_HOME": str(settings.home)}
+        path = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         self._process = subprocess.Popen(  # noqa: S603 - this interpreter
             [sys.executable, "-m", "gramian.testing.worker", plugin],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env=environment,
+            env={**os.environ, **settings.environment, **home, **path},
         )
 
     def wait_until_open(self) -> None:
@@ -73,11 +74,11 @@ def at_once(workers: list[Worker], task: str, numbered: str = "", **arguments: o
     return [worker.answer() for worker in workers]
 
 
-def killed_while(worker: Worker, task: str, **arguments: object) -> None:
+def killed_while(worker: Worker, life_s: float, task: str, **arguments: object) -> None:
     """Have it do something endless and kill it in the middle."""
     worker.start(task, **arguments)
     assert worker.answer() == "started"
-    time.sleep(LIFE_S)
+    time.sleep(life_s)
     worker.kill()
 
 
@@ -111,13 +112,14 @@ class StateStoreAcrossProcesses:
         self, store: StateStore, partition: str, workers: StartWorkers
     ) -> None:
         """Wherever the process died: two items that are always written together are equal, and can be written on."""
-        (worker,) = workers(1)
-        killed_while(worker, "write_pairs", partition=partition)
-        first, second = store.get(partition, "first"), store.get(partition, "second")
-        assert first is not None
-        assert second is not None
-        assert first.value == second.value
-        store.write(Put(partition, "first", b"", first.version), Put(partition, "second", b"", second.version))
+        for number, worker in enumerate(workers(len(LIVES_S))):
+            place = f"{partition}-other" if number else partition
+            killed_while(worker, LIVES_S[number], "write_pairs", partition=place)
+            first, second = store.get(place, "first"), store.get(place, "second")
+            assert first is not None
+            assert second is not None
+            assert first.value == second.value
+            store.write(Put(place, "first", b"", first.version), Put(place, "second", b"", second.version))
 
 
 class TokenStoreAcrossProcesses:
@@ -156,12 +158,12 @@ class BlobStoreAcrossProcesses:
         self, store: BlobStore, space: str, workers: StartWorkers
     ) -> None:
         """Wherever the process died: what is listed is whole, and what was acknowledged is there."""
-        (worker,) = workers(1)
-        worker.start("put", space=space, size_bytes=1000)
-        acknowledged = worker.answer()
-        killed_while(worker, "fill", space=space, size_bytes=4_000_000)
+        for worker, life_s in zip(workers(len(LIVES_S)), LIVES_S, strict=True):
+            worker.start("put", space=space, size_bytes=1000)
+            acknowledged = worker.answer()
+            killed_while(worker, life_s, "fill", space=space, size_bytes=4_000_000)
+            assert acknowledged in [info.digest for info in store.list(space)]
         listed = list(store.list(space))
-        assert acknowledged in [info.digest for info in listed]
         for info in listed:
             assert len(store.get(space, info.digest)) == info.size_bytes
 

@@ -15,10 +15,18 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 
 import pytest
 
-from gramian.errors import ContentMissing, InvalidRequest, Refused, RevisionConflict, TransportError
+from gramian.errors import (
+    ContentMissing,
+    InvalidRequest,
+    Refused,
+    RevisionConflict,
+    TransportError,
+    TransportUnavailable,
+)
 from gramian.ports import Link, Transport
 
 MAX_BLOB_BYTES = 32 * 2**20
@@ -32,6 +40,12 @@ class TransportContract:
 
     settle_s = 5.0
     """How long a freed blob's room, or a nudge, may take to show."""
+    quiet_s = 0.2
+    """How long nothing must arrive for a test to believe that nothing will."""
+    unreachable: Mapping[str, str] | None = None
+    """Options that lead nowhere, if there is such a thing; the shorter their timeout, the better."""
+    patience_s = 40.0
+    """How long it may take to learn that."""
 
     @pytest.fixture
     def transport(self) -> Iterator[Transport]:
@@ -79,6 +93,18 @@ class TransportContract:
         """Without any option there is nothing to connect to."""
         with pytest.raises(InvalidRequest):
             transport.check_options({})
+
+    def test_place_that_cannot_be_reached_is_said_in_time(self, transport: Transport) -> None:
+        """A caller waits for an answer: nothing may hang."""
+        if self.unreachable is None:
+            pytest.skip("no options that lead nowhere were given (`unreachable`)")
+        started = time.monotonic()
+        with (
+            pytest.raises(TransportError),
+            closing(transport.open(transport.check_options(self.unreachable))) as link,
+        ):
+            link.cut(secrets.token_hex(16), [])
+        assert time.monotonic() - started < self.patience_s
 
     # The federation's place
 
@@ -212,6 +238,29 @@ class TransportContract:
         with pytest.raises(ValueError, match="1000"):
             link.cut(fed_id, peers)
 
+    def test_cut_shows_what_stood_at_one_moment(self, open_link: Callable[[], Link], link: Link, fed_id: str) -> None:
+        """While somebody writes the roster, then a head that needs it: no head without its roster, and none before."""
+
+        def write(mine: Link) -> None:
+            roster = head = None
+            for number in range(40):
+                text = str(number).encode()
+                roster = mine.put_roster(fed_id, text, expect=roster)
+                head = mine.put_head(fed_id, ALICE, text, expect=head)
+                time.sleep(0.015)
+
+        seen = set()
+        with ThreadPoolExecutor(1) as threads:
+            writer = threads.submit(write, open_link())
+            while not writer.done():
+                with suppress(TransportUnavailable):  # the roster never stood still
+                    cut = link.cut(fed_id, [ALICE])
+                    version = int(cut.roster.data) if cut.roster is not None else -1
+                    seen.add((version, int(cut.heads[ALICE].data) if ALICE in cut.heads else -1))
+            writer.result()
+        assert len(seen) > 3
+        assert all(version - 1 <= head <= version for version, head in seen), sorted(seen)
+
     # Blobs
 
     @pytest.mark.parametrize("sizes", [[1], [10, 20, 3], [1000] * 300])
@@ -317,11 +366,11 @@ class TransportContract:
         stop_other = open_link().listen(secrets.token_hex(16), BOB, lambda _: elsewhere.set())
         link.nudge(fed_id, b"news")
         assert heard.wait(self.settle_s)
+        assert not elsewhere.wait(self.quiet_s)
         stop()
         stop_other()
         assert [data for data, _ in received] == [b"news"]
         assert received[0][1] != threading.get_ident()
-        assert not elsewhere.is_set()
 
     def test_nudge_after_unsubscribing_is_not_heard(
         self, open_link: Callable[[], Link], link: Link, fed_id: str
@@ -366,13 +415,14 @@ class TransportContract:
         assert 10_000 <= after.sent_bytes - before.sent_bytes < 20_000
         assert 10_000 <= after.received_bytes - before.received_bytes < 20_000
 
-    def test_closed_link_refuses_further_calls(self, open_link: Callable[[], Link], fed_id: str) -> None:
-        """Closing may be repeated; afterwards calls fail as errors of the transport."""
-        link = open_link()
-        link.close()
-        link.close()
+    def test_closed_link_refuses_further_calls(self, open_link: Callable[[], Link], link: Link, fed_id: str) -> None:
+        """Closing may be repeated; afterwards calls fail as errors of the transport, and other links go on."""
+        closed = open_link()
+        closed.close()
+        closed.close()
         with pytest.raises(TransportError):
-            link.cut(fed_id, [])
+            closed.cut(fed_id, [])
+        assert link.cut(fed_id, []).roster is None
 
     def _eventually(self, holds: Callable[[], bool]) -> None:
         deadline = time.monotonic() + self.settle_s

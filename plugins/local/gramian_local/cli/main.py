@@ -13,6 +13,7 @@ import click
 from gramian import __version__
 from gramian.errors import GramianError
 from gramian_local.cli.nats import nats
+from gramian_local.cli.plugins import plugins
 from gramian_local.cli.recovery import fed, recovery_key
 
 if TYPE_CHECKING:
@@ -116,6 +117,7 @@ def faults() -> None:
 
 
 cli.add_command(nats)
+cli.add_command(plugins)
 cli.add_command(recovery_key)
 cli.add_command(fed)
 
