@@ -31,14 +31,15 @@ SAMPLE_ROWS = 256
 """Rows, evenly spread over the batch, that the origin rule estimates the standard deviation from."""
 
 
-def accumulate(x: Device, schema: Schema, origin: Array | None = None) -> Moments:
+def accumulate(x: Device, schema: Schema, origin: Array | None = None, *, xp: Any = None) -> Moments:
     """Statistics of the rows of `x` (n, p), float64 of any array API library, NaN where a value is missing.
 
-    `origin` (p,), 0 for B, replaces the rule's. The result is in host memory and has its local arrays. Raises
-    ValueError, naming the column, for values beyond LARGEST, whose powers would overflow, for B values other than
-    0 and 1, and for columns of one mask group that are not missing together or not exclusive.
+    `xp`: the namespace, for arrays that do not name one themselves. `origin` (p,), 0 for B, replaces the rule's.
+    The result is in host memory and has its local arrays. Raises ValueError, naming the column, for values beyond
+    LARGEST, whose powers would overflow, for B values other than 0 and 1, and for columns of one mask group that are
+    not missing together or not exclusive.
     """
-    xp = _namespace(x, schema)
+    xp = _namespace(x, schema, xp)
     if x.shape[0] == 0:
         return empty(schema)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -64,12 +65,15 @@ def batch_origin(x: Device, schema: Schema) -> Array:
 
 def to_host(array: Device) -> NDArray[Any]:
     """Copy to host memory unless it is there: the one place where values leave their device."""
-    host: NDArray[Any] = array if isinstance(array, np.ndarray) else np.from_dlpack(array, device="cpu")
+    if isinstance(array, np.ndarray):
+        return array
+    # Libraries whose arrays have `get` (CuPy) may not export to another device than their own.
+    host: NDArray[Any] = array.get() if hasattr(array, "get") else np.from_dlpack(array, device="cpu")
     return host
 
 
-def _namespace(x: Device, schema: Schema) -> Any:
-    xp = x.__array_namespace__()
+def _namespace(x: Device, schema: Schema, given: Any = None) -> Any:
+    xp = x.__array_namespace__() if given is None else given
     if x.ndim != 2 or x.shape[1] != schema.size:
         raise ValueError(f"rows have {schema.size} columns, not shape {tuple(x.shape)}")
     if x.dtype != xp.float64:
@@ -155,7 +159,7 @@ class _Sums:
 
     def __init__(self, xp: Any, x: Device, schema: Schema, gaps: tuple[int, ...], origin: Array) -> None:
         p, c, q = schema.size, schema.continuous, len(gaps)
-        self._xp = xp
+        self.xp = xp
         self._c, self._has_binary = c, p > c
         self._origin = xp.asarray(origin, dtype=xp.float64, device=x.device)
         self._zero = _full(xp, x, ())
@@ -176,7 +180,7 @@ class _Sums:
 
     def add(self, block: Device) -> None:
         """Add up to BLOCK_ROWS rows."""
-        xp = self._xp
+        xp = self.xp
         u = block - self._origin
         mask = None
         if self.masks is not None:
@@ -191,7 +195,7 @@ class _Sums:
 
     def _add_strip(self, values: Device, u: Device, mask: Device | None) -> None:
         """Overwrites `u`."""
-        xp, c = self._xp, self._c
+        xp, c = self.xp, self._c
         ones = self._ones[: u.shape[0]]
         # Sums by BLAS take half the time of `sum`.
         self.s += xp.matmul(ones, u)
@@ -236,7 +240,7 @@ def _index(xp: Any, x: Device, values: list[int]) -> Device:
 
 
 def _moments(sums: _Sums, n: int, schema: Schema, gaps: tuple[int, ...], origin: Array) -> Moments:
-    P = to_host(sums.P)
+    P = _packed(sums.xp, sums.P)
     _check(sums, schema, P)
     q = len(gaps)
     s = to_host(sums.s)
@@ -245,7 +249,7 @@ def _moments(sums: _Sums, n: int, schema: Schema, gaps: tuple[int, ...], origin:
     place = positions(schema, gaps)
     masked = np.flatnonzero(place < q)
     S[masked, place[masked]] = s[masked]
-    squares = P.diagonal()
+    squares = P[packed.diagonal(schema.size)]
     masked = masked[masked < schema.continuous]
     Q[masked, place[masked]] = squares[masked]
     m = Moments(
@@ -255,14 +259,22 @@ def _moments(sums: _Sums, n: int, schema: Schema, gaps: tuple[int, ...], origin:
         s=s,
         t3=to_host(sums.t3)[: schema.continuous],
         t4=to_host(sums.t4)[: schema.continuous],
-        P=packed.pack(P),
+        P=P,
         G=G,
         gaps=gaps,
-        N=packed.pack(to_host(sums.N)),
+        N=_packed(sums.xp, sums.N),
         S=S,
         Q=Q,
     )
     return normalise(replace(m, local=_local(sums, m)))
+
+
+def _packed(xp: Any, full: Device) -> Array:
+    """(p, p) -> the packed upper triangle on the host; packed where it is, so that only one half moves."""
+    if isinstance(full, np.ndarray):
+        return packed.pack(full)
+    places = xp.arange(full.shape[0], device=full.device)
+    return to_host(full[places[:, None] <= places[None, :]])
 
 
 def _local(sums: _Sums, m: Moments) -> LocalMoments:
@@ -295,7 +307,7 @@ def _check(sums: _Sums, schema: Schema, P: Array) -> None:
         masked = [schema.names[i] for i in sums.masks.columns]
         _refuse(masked, to_host(sums.masks.torn), "is missing in other rows than the rest of its category")
     for members in one_hot_groups(schema):
-        block = P[np.ix_(members, members)]
+        block = packed.square(P, members, schema.size)
         overlap = (block != np.diag(block.diagonal())).any(axis=0)
         _refuse([schema.names[i] for i in members], overlap, "is 1 in rows where another of its category is 1")
 

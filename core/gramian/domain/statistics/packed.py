@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -46,6 +46,13 @@ def entry(i: int, j: int, p: int) -> int:
     """Packed position of (i, j), either order."""
     low, high = min(i, j), max(i, j)
     return _start(low, p) + high - low
+
+
+def square(packed: Array, members: Sequence[int], p: int) -> Array:
+    """(k, k) entries of some rows and the same columns."""
+    low, high = np.minimum.outer(members, members), np.maximum.outer(members, members)
+    block: Array = packed[low * p - low * (low - 1) // 2 + high - low]
+    return block
 
 
 def blocks(p: int) -> Iterator[tuple[int, int]]:
