@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 from gramian import plugins
@@ -29,6 +29,12 @@ from gramian.ports import (
 from gramian.settings import Settings
 
 
+@lru_cache(maxsize=256)
+def _opened(key: bytes, sealed: str, context: str) -> bytes:
+    """Kept, since every request opens the same few secrets."""
+    return crypto.unseal(key, crypto.decode(sealed), context.encode())
+
+
 @dataclass(frozen=True)
 class Vault:
     """Seals secrets at rest under the node's master key; `context` binds a secret to its place."""
@@ -40,7 +46,7 @@ class Vault:
 
     def open(self, sealed: str, context: str) -> bytes:
         """Raises BadSeal if the master key is another one than that which sealed."""
-        return crypto.unseal(self._key, crypto.decode(sealed), context.encode())
+        return _opened(self._key, sealed, context)
 
     @cached_property
     def _key(self) -> bytes:

@@ -10,7 +10,7 @@ import binascii
 import hashlib
 import hmac
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -72,7 +72,7 @@ def sign(secret: str, request: Signable, target: Target) -> str:
     return _finish(_start(secret, request), target).decode()
 
 
-def verify(secret: str, request: Signable, targets: Sequence[Target], signature: str) -> Target | None:
+def verify(secret: str, request: Signable, targets: Iterable[Target], signature: str) -> Target | None:
     """The first of `targets` that `signature` covers, or None. The body is hashed once for all of them."""
     start, given = _start(secret, request), signature.encode(errors="replace")
     for target in targets:
@@ -103,7 +103,7 @@ def parse_sym_date(text: str) -> int:
     match = _SYM_DATE.fullmatch(text)
     try:
         if match is not None:
-            return int(datetime.strptime(f"{match[1]}Z", "%Y-%m-%d %H:%M:%S%z").timestamp())
+            return int(datetime.fromisoformat(f"{match[1]}Z").timestamp())
     except ValueError:
         pass
     raise InvalidRequest("Invalid Date Format")

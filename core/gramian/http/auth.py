@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 from urllib.parse import quote, unquote, unquote_to_bytes
@@ -68,7 +68,7 @@ def authenticator(
         path, query = raw_target(request.environ)
         body = read_body(settings.body_limit_bytes)
         signable = Signable.of(request.method, credentials.sym_date, cid, body)
-        target = _verified(credentials, signable, secret, _targets(path, query))
+        target = _verified(credentials, signable, secret, path, query)
         if not hasattr(view, "gramian_read_only"):
             claim_once(tokens, signing.replay_key(secret or "", signable, target), clock())
         set_current(
@@ -129,26 +129,25 @@ def _secret_of(cid: str, users: UserLookup) -> str | None:
         return None
 
 
-def _verified(credentials: _Credentials, signable: Signable, secret: str | None, targets: list[Target]) -> Target:
-    target = signing.verify(secret or _NOBODYS_SECRET, signable, targets, credentials.signature)
+def _verified(credentials: _Credentials, signable: Signable, secret: str | None, path: str, query: str) -> Target:
+    target = signing.verify(secret or _NOBODYS_SECRET, signable, _targets(path, query), credentials.signature)
     if secret is None:
-        raise Unauthorized("Invalid User", signing.public_string_to_sign(signable, targets[0]))
+        raise Unauthorized("Invalid User", signing.public_string_to_sign(signable, Target(path, query)))
     if credentials.content_md5 not in ("", signable.content_md5 or _EMPTY_MD5):
         raise InvalidRequest("Md5 do not match")
     if target is None:
-        raise Unauthorized("Invalid Signature", signing.public_string_to_sign(signable, targets[0]))
+        raise Unauthorized("Invalid Signature", signing.public_string_to_sign(signable, Target(path, query)))
     return target
 
 
-def _targets(path: str, query: str) -> list[Target]:
+def _targets(path: str, query: str) -> Iterator[Target]:
     """All readings of the target that a client may have signed, the contract's own first."""
+    yield Target(path, query)
     short, host = _from_root(path), request.environ.get("HTTP_HOST", "")
     resources = [path, short] + [f"{scheme}://{host}{p}" for scheme in ("http", "https") for p in (path, short)]
-    return [
-        Target(resource, text, decoded)
-        for text, decoded in _query_readings(query)
-        for resource in dict.fromkeys(resources)
-    ]
+    for text, decoded in _query_readings(query):
+        for resource in dict.fromkeys(resources):
+            yield Target(resource, text, decoded)
 
 
 def _query_readings(query: str) -> list[tuple[str, bool]]:

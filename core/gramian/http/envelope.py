@@ -48,7 +48,10 @@ def respond(
 
 def wants_strict_json() -> bool:
     """Whether the client sent `Accept: application/json; strict=1`: null instead of bare NaN and Infinity."""
-    for value, quality in parse_accept_header(request.headers.get("Accept")):
+    accept = request.headers.get("Accept", "")
+    if "strict" not in accept.lower():
+        return False
+    for value, quality in parse_accept_header(accept):
         mimetype, options = parse_options_header(value)
         if mimetype.lower() == "application/json" and options.get("strict") == "1" and quality > 0:
             return True
