@@ -36,7 +36,7 @@ OPERATIONS = {
     operation.definition.raw["operationId"]: operation
     for operation in (result.ok() for result in SCHEMA.get_all_operations())
 }
-SEALED = {"FederationWishes", "InvitationWishes", "OpenedInvitation"}
+SEALED = {"FederationWishes", "InvitationWishes", "OpenedInvitation", "TransportWishes"}
 ALWAYS_REFUSED = {
     "federation.create_join",
     "federation.create_policies",
@@ -141,6 +141,9 @@ class World:
         place = f"{self.url}/symetry/rest/{self.cid}/fedml/study/createPolicies"
         return {
             "FederationWishes": odd_maps({**common, **login, "fed_encrypt": "true"}, nats_hosts=closed("nats")),
+            "TransportWishes": odd_maps(
+                {"nats_req_timeout": "2", "nats_sec_shared": "true"}, nats_hosts=closed("nats")
+            ),
             "InvitationWishes": odd_maps(
                 {"passwd": INVITATION_PASSWORD, "fed_rest_host": self.url, "fed_token_lifetime_hours": 1},
                 fed_rest_host=closed("http"),
