@@ -2,16 +2,30 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow lint types clean soak bench
+# What the bundle is built for; an interpreter of that version must be here.
+RUNTIME ?= $(shell $(BIN)/python -c 'import sys; print("python%d.%d" % sys.version_info[:2])')
+AWS_VENVS := .venv-aws/.ready .venv-sam/.ready .venv-lambda/.ready
+
+.PHONY: demo test test-slow lint types clean soak bench build deploy-local events
 
 demo: .venv/.demo  ## run a federation of three organisations on this machine
 	$(BIN)/gramian demo
 
-test: .venv/.dev .venv-aws/.ready .venv-sam/.ready  ## run the test suite
+test: .venv/.dev $(AWS_VENVS)  ## run the test suite
 	$(BIN)/python -m pytest -n auto -m "not slow and not soak"
 
-test-slow: .venv/.dev .venv-aws/.ready .venv-sam/.ready  ## run the tests that take long
+test-slow: .venv/.dev $(AWS_VENVS)  ## run the tests that take long
 	$(BIN)/python -m pytest -n auto -m slow
+
+build: .venv/.dev .venv-sam/.ready  ## build the serverless bundle into .aws-sam, for RUNTIME
+	PATH="$(CURDIR)/$(BIN):$$PATH" RUNTIME=$(RUNTIME) SAM_CLI_TELEMETRY=0 \
+	  .venv-sam/bin/sam build --parallel --parameter-overrides Runtime=$(RUNTIME)
+
+deploy-local: build .venv-aws/.ready  ## deploy it to an emulator on this machine, until Ctrl-C
+	$(BIN)/python tests/aws/bundle.py
+
+events: .venv/.dev  ## write functions/*/event.json
+	$(BIN)/python functions/events.py
 
 lint: .venv/.dev
 	$(BIN)/ruff check .
@@ -21,7 +35,7 @@ types: .venv/.dev
 	$(BIN)/mypy
 
 clean:
-	rm -rf .venv .venv-aws .venv-sam
+	rm -rf .venv $(AWS_VENVS:/.ready=) .aws-sam
 
 .venv/.demo: pyproject.toml | .venv
 	$(BIN)/python -m pip install --quiet --editable '.[demo]'
@@ -44,6 +58,12 @@ clean:
 .venv-sam/.ready: Makefile | .venv  ## sam and cfn-lint
 	$(PYTHON) -m venv .venv-sam
 	.venv-sam/bin/python -m pip install --quiet 'aws-sam-cli==1.170.0' 'cfn-lint==1.58.0'
+	@touch $@
+
+# Nothing but Lambda's runtime client: what else a function needs it has to bring.
+.venv-lambda/.ready: Makefile | .venv  ## runs single functions as Lambda does
+	$(PYTHON) -m venv .venv-lambda
+	.venv-lambda/bin/python -m pip install --quiet 'awslambdaric==4.2.2'
 	@touch $@
 
 soak: .venv/.dev  ## run the endless tests: a thousand rounds of redemptions, then chaos with one seed after the other

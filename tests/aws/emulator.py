@@ -2,8 +2,8 @@
 
 Run by `.venv-aws/bin/python`, never imported: it sets its environment before it imports ministack. Additions:
 `AWS::Batch::*` in templates, jobs that really run (as processes, with what a container would see of its environment),
-TerminateJob, the resources of Batch's permissions, a table's TimeToLiveSpecification, the routes of an HTTP API's
-Body, and a list of what roles were allowed and used (`actions.jsonl`).
+TerminateJob, the resources of Batch's and schedules' permissions, a table's TimeToLiveSpecification, the routes of an
+HTTP API's Body, and a list of what roles were allowed and used (`actions.jsonl`).
 
 Not as on AWS: requests count as sent over TLS, or policies that ask for it would refuse everything; a function's
 Runtime is ignored, jobs share this machine's files, and SubmitJob asks for permission on the queue only, not on the
@@ -109,9 +109,10 @@ def handlers() -> dict[str, dict[str, Any]]:
 
 def add_permissions(record: Path) -> None:
     """Loopback counts as TLS; each action that a role is allowed is noted once in `record`."""
-    from ministack.core import iam_evaluator
+    from ministack.core import iam_actions, iam_evaluator
 
     pin, evaluate = iam_evaluator.pin_request_origin, iam_evaluator.evaluate
+    plain = iam_actions.extract_resource_arn
     seen: set[tuple[str, str]] = set()
 
     def noting(context: Any, *policies: Any) -> Any:
@@ -125,6 +126,27 @@ def add_permissions(record: Path) -> None:
 
     iam_evaluator.pin_request_origin = lambda address, _secure: pin(address, True)
     iam_evaluator.evaluate = noting
+    iam_actions.extract_resource_arn = lambda *request: in_its_group(plain(*request), *request)
+    tags = iam_actions.request_tag_context
+    iam_actions.request_tag_context = lambda *request: {**tags(*request), **about_subscription(*request)}
+
+
+def about_subscription(_service: str, action: str, _body: bytes, params: Props) -> Props:
+    """The condition keys of sns:Subscribe, which ministack does not know."""
+    if action != "sns:Subscribe":
+        return {}
+    given = {f"sns:{name}": params.get(name, "") for name in ("Protocol", "Endpoint")}
+    return {key: value[0] if isinstance(value, list) else value for key, value in given.items()}
+
+
+def in_its_group(arn: str, _service: str, _method: str, _path: str, _headers: Props, body: bytes, *rest: Any) -> str:
+    """A schedule's ARN names its group, which is not always the default one."""
+    if ":schedule/default/" not in arn:
+        return arn
+    in_query = rest[0].get("groupName", "")
+    asked = in_query[0] if isinstance(in_query, list) else in_query
+    group = asked or (json.loads(body).get("GroupName") if body else "") or "default"
+    return arn.replace(":schedule/default/", f":schedule/{group}/")
 
 
 # AWS::DynamoDB::Table and AWS::ApiGatewayV2::Api

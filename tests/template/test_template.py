@@ -1,0 +1,303 @@
+"""The bundle's template: every endpoint has its function, and no function may do more than it has to."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from gramian.http.app import all_blueprints, bare_app
+
+ROOT = Path(__file__).parents[2]
+SAM = ROOT / ".venv-sam" / "bin" / "sam"
+TEXT = (ROOT / "template.yaml").read_text()
+API_WAITS_S = 30
+MAX_POLICIES = 10
+"""Of a role, those counted that SAM adds: for logs, traces, and a VPC."""
+
+
+class Loader(yaml.SafeLoader):
+    """Reads CloudFormation's short forms: `!Ref X` as {"Ref": "X"}, `!Sub x` as {"Fn::Sub": "x"}."""
+
+
+def _short_form(loader: Loader, suffix: str, node: yaml.Node) -> dict[str, Any]:
+    if isinstance(node, yaml.ScalarNode):
+        value: Any = loader.construct_scalar(node)
+    elif isinstance(node, yaml.SequenceNode):
+        value = loader.construct_sequence(node, deep=True)
+    else:
+        value = loader.construct_mapping(node, deep=True)
+    return {suffix if suffix in ("Ref", "Condition") else f"Fn::{suffix}": value}
+
+
+Loader.add_multi_constructor("!", _short_form)
+TEMPLATE = yaml.load(TEXT, Loader)  # (its Loader is a SafeLoader)
+RESOURCES = TEMPLATE["Resources"]
+GLOBALS = TEMPLATE["Globals"]["Function"]
+
+
+def of_type(kind: str) -> dict[str, dict[str, Any]]:
+    return {name: each["Properties"] for name, each in RESOURCES.items() if each["Type"] == kind}
+
+
+FUNCTIONS = of_type("AWS::Serverless::Function")
+MANAGED = of_type("AWS::IAM::ManagedPolicy")
+BACKGROUND = {"Pulse", "RunJob", "TidyUp"}
+
+
+def folder(function: dict[str, Any]) -> str:
+    return function["CodeUri"].removeprefix("functions/").rstrip("/")
+
+
+def camel(name: str) -> str:
+    return "".join(word.capitalize() for word in name.split("_"))
+
+
+def routes(function: dict[str, Any]) -> set[tuple[str, str]]:
+    """(method, path) of its events; ("", "") for the route of what no other fits."""
+    events = [each["Properties"] for each in function.get("Events", {}).values() if each["Type"] == "HttpApi"]
+    return {(each.get("Method", ""), each.get("Path", "")) for each in events}
+
+
+def endpoint_of(name: str) -> str:
+    """The endpoint that a handler serves; empty for none."""
+    found = re.search(r'endpoint\("([a-z_.]+)"\)', (ROOT / "functions" / name / "handler.py").read_text())
+    return found[1] if found else ""
+
+
+def served() -> dict[str, set[tuple[str, str]]]:
+    """Endpoint to (method, path) in the template's spelling, as the application has them."""
+    found: dict[str, set[tuple[str, str]]] = {}
+    for rule in bare_app(all_blueprints()).url_map.iter_rules():
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}:
+            path = re.sub("<([^>]+)>", r"{\1}", rule.rule)
+            found.setdefault(rule.endpoint, set()).add((method, path))
+    return found
+
+
+def policies(function: dict[str, Any]) -> list[str]:
+    names = []
+    for each in function.get("Policies", []):
+        names.append(each["Ref"] if "Ref" in each else each["Fn::If"][1]["Ref"])
+    return names
+
+
+@pytest.mark.slow
+def test_template_passes_lint() -> None:
+    """`sam validate --lint`, which needs neither network nor credentials."""
+    if not SAM.exists():
+        pytest.skip("no sam here: run `make .venv-sam/.ready`")
+    done = subprocess.run(
+        [SAM, "validate", "--lint", "--region", "us-east-1", "--template-file", ROOT / "template.yaml"],
+        env={"PATH": "/usr/bin:/bin", "SAM_CLI_TELEMETRY": "0", "HOME": "/nonexistent"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_endpoint_has_one_function_with_its_routes_and_no_others() -> None:
+    """Template, handlers and the application's URL map say the same."""
+    deployed = {
+        endpoint_of(folder(function)): routes(function)
+        for name, function in FUNCTIONS.items()
+        if name not in BACKGROUND | {"RefuseUnknown"}
+    }
+    assert deployed == served()
+
+
+def test_what_no_route_fits_has_a_function_too() -> None:
+    """So that clients get the contract's envelope for it."""
+    assert routes(FUNCTIONS["RefuseUnknown"]) == {("", "")}
+
+
+def test_functions_are_named_like_their_folders() -> None:
+    """CreateFederation is in functions/create_federation."""
+    assert {camel(folder(function)): folder(function) for function in FUNCTIONS.values()} == {
+        name: folder(function) for name, function in FUNCTIONS.items()
+    }
+    handlers = {path.parent.name for path in (ROOT / "functions").glob("*/handler.py")}
+    assert handlers == {folder(function) for function in FUNCTIONS.values()}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "functions").glob("*/handler.py")), ids=lambda path: path.parent.name)
+def test_handler_holds_no_logic(path: Path) -> None:
+    """A docstring, an import, and what to serve."""
+    lines = [line for line in path.read_text().splitlines() if line.strip()]
+    assert len(lines) <= 5
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_function_is_limited_traced_and_logged(name: str) -> None:
+    """What the globals do not say, it says itself."""
+    function = {**GLOBALS, **FUNCTIONS[name]}
+    assert function["Tracing"] == "Active"
+    assert function["LoggingConfig"]["LogGroup"] == {"Ref": "FunctionLogs"}
+    assert 128 <= function["MemorySize"] <= 3008
+    limit_s = API_WAITS_S - 1 if routes(FUNCTIONS[name]) else 900
+    assert 0 < function["Timeout"] <= limit_s
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_function_is_watched_by_alarms(name: str) -> None:
+    """Those behind the API by its 5xx, which count errors, time-outs and throttles; others by alarms of their own."""
+    alarms = of_type("AWS::CloudWatch::Alarm").values()
+    if routes(FUNCTIONS[name]):
+        watched = [alarm for alarm in alarms if alarm["Dimensions"] == [{"Name": "ApiId", "Value": {"Ref": "Api"}}]]
+        assert [alarm["MetricName"] for alarm in watched] == ["5xx"]
+    else:
+        own = [alarm for alarm in alarms if alarm["Dimensions"] == [{"Name": "FunctionName", "Value": {"Ref": name}}]]
+        assert {alarm["MetricName"] for alarm in own} == {"Errors", "Throttles"}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_function_names_only_permissions_of_the_template(name: str) -> None:
+    """No policies of AWS's or SAM's own, no statements in between, and no more than a role can hold."""
+    names = policies(FUNCTIONS[name])
+    assert set(names) <= set(MANAGED)
+    assert len(names) == len(set(names))
+    added_by_sam = 2 + ("VpcConfig" in FUNCTIONS[name])
+    assert len(names) + added_by_sam <= MAX_POLICIES
+
+
+@pytest.mark.parametrize("name", [name for name in FUNCTIONS if name not in BACKGROUND])
+def test_function_that_only_reads_may_write_nothing(name: str) -> None:
+    """By the mark of its view; those that look at jobs note which ones have died."""
+    endpoint = endpoint_of(folder(FUNCTIONS[name]))
+    view = bare_app(all_blueprints()).view_functions.get(endpoint)
+    allowed = set(policies(FUNCTIONS[name]))
+    if endpoint in ("", "openapi.serve"):
+        assert allowed == set()
+    elif hasattr(view, "gramian_read_only") and not endpoint.startswith("jobs."):
+        assert allowed <= {"MayServe", "MayReadBlobs"}
+    else:
+        assert {"MayServe", "MayChange"} <= allowed
+
+
+def test_events_given_up_are_kept() -> None:
+    """What nobody waits for ends in a queue that raises an alarm."""
+    for name in ("Pulse", "RunJob"):
+        target = FUNCTIONS[name]["EventInvokeConfig"]["DestinationConfig"]["OnFailure"]["Destination"]["Fn::GetAtt"]
+        assert target in ("FailedPulses.Arn", "FailedJobs.Arn")
+    watched = {
+        alarm["Dimensions"][0]["Value"]["Fn::GetAtt"].split(".")[0]
+        for alarm in of_type("AWS::CloudWatch::Alarm").values()
+        if alarm["Namespace"] == "AWS/SQS"
+    }
+    assert watched == set(of_type("AWS::SQS::Queue")) == {"FailedPulses", "FailedJobs"}
+
+
+def test_age_of_the_last_good_pulse_raises_an_alarm() -> None:
+    """Under the very name that the hourly function tells it by."""
+    from gramian_aws import tidying
+
+    alarm = of_type("AWS::CloudWatch::Alarm")["PulseAgeAlarm"]
+    assert (alarm["Namespace"], alarm["MetricName"]) == ("Gramian", "PulseAge")
+    assert f'tell("{alarm["MetricName"]}"' in Path(tidying.__file__).read_text()
+    assert GLOBALS["Environment"]["Variables"]["POWERTOOLS_METRICS_NAMESPACE"] == alarm["Namespace"]
+
+
+def statements() -> Iterator[tuple[str, dict[str, Any]]]:
+    """All that anybody is allowed in the template."""
+    for name, policy in MANAGED.items():
+        for statement in policy["PolicyDocument"]["Statement"]:
+            yield name, statement
+    for name, role in of_type("AWS::IAM::Role").items():
+        for policy in role.get("Policies", []):
+            for statement in policy["PolicyDocument"]["Statement"]:
+                yield name, statement
+
+
+def listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def test_no_action_is_a_wildcard() -> None:
+    """Each permission is spelled out."""
+    for name, statement in statements():
+        assert not [action for action in listed(statement["Action"]) if "*" in action], name
+
+
+def test_a_wildcard_for_all_resources_has_a_written_reason() -> None:
+    """In a comment on its line."""
+    everything = [name for name, each in statements() if each["Effect"] == "Allow" and "*" in listed(each["Resource"])]
+    reasons = [line for line in TEXT.splitlines() if re.search(r'^\s+Resource: "\*"', line)]
+    assert len(everything) == len(reasons)
+    assert all("#" in line for line in reasons)
+
+
+def test_users_are_made_by_no_function() -> None:
+    """Who breaks into one cannot add an account."""
+    denied = [each for name, each in statements() if name == "MayChange" and each["Effect"] == "Deny"]
+    assert denied[0]["Condition"] == {"ForAnyValue:StringEquals": {"dynamodb:LeadingKeys": ["state:users"]}}
+    from gramian.usecases import users
+
+    assert users.PARTITION == "users"
+
+
+def test_what_is_kept_is_encrypted_private_and_outlives_the_stack() -> None:
+    """Bucket, table and master key."""
+    bucket = RESOURCES["Blobs"]["Properties"]
+    assert set(bucket["PublicAccessBlockConfiguration"].values()) == {True}
+    assert bucket["BucketEncryption"]
+    assert bucket["LifecycleConfiguration"]["Rules"]
+    (refusal,) = RESOURCES["BlobsPolicy"]["Properties"]["PolicyDocument"]["Statement"]
+    assert (refusal["Effect"], refusal["Condition"]) == ("Deny", {"Bool": {"aws:SecureTransport": "false"}})
+    table = RESOURCES["Table"]["Properties"]
+    assert table["TimeToLiveSpecification"] == {"AttributeName": "ttl", "Enabled": True}
+    assert table["PointInTimeRecoverySpecification"]["PointInTimeRecoveryEnabled"]
+    for name in ("Blobs", "Table", "MasterKey"):
+        assert RESOURCES[name]["DeletionPolicy"] == RESOURCES[name]["UpdateReplacePolicy"] == "Retain"
+
+
+def test_environment_of_functions_holds_names_only() -> None:
+    """The key itself is read from Secrets Manager, never passed."""
+    for name, value in GLOBALS["Environment"]["Variables"].items():
+        assert not re.search("PASSW|TOKEN$|PRIVATE|SECRET_KEY", name), name
+        assert "resolve:" not in str(value)
+
+
+def test_lambda_waits_as_long_as_the_node_believes() -> None:
+    """A job is given up by its record no sooner than its event by Lambda."""
+    from gramian_aws.lambda_jobs import WAITING_S
+
+    assert FUNCTIONS["RunJob"]["EventInvokeConfig"]["MaximumEventAgeInSeconds"] <= WAITING_S
+    assert FUNCTIONS["Pulse"]["EventInvokeConfig"]["MaximumEventAgeInSeconds"] <= WAITING_S
+
+
+def test_every_gpu_resource_is_optional() -> None:
+    """Without GpuImage there is no trace of a GPU."""
+    named = [name for name in RESOURCES if "Gpu" in name]
+    batch = [name for name, each in RESOURCES.items() if each["Type"].startswith("AWS::Batch")]
+    assert set(batch) < set(named)
+    assert {RESOURCES[name].get("Condition") for name in named} == {"HasGpu"}
+
+
+def test_gpu_instances_scale_from_zero() -> None:
+    """Nothing is paid for while no GPU job runs."""
+    assert RESOURCES["GpuInstances"]["Properties"]["ComputeResources"]["MinvCpus"] == 0
+
+
+def test_layers_install_what_the_package_declares() -> None:
+    """Their version ranges lie within those of the extras."""
+    import tomllib
+
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    for layer, package in (("numeric", "numpy"), ("scipy", "scipy")):
+        wanted = (ROOT / "functions" / "layers" / layer / "requirements.txt").read_text().strip()
+        declared = next(each for each in extras["numeric"] if each.startswith(package))
+        assert bounds(declared)[0] <= bounds(wanted)[0] < bounds(wanted)[1] <= bounds(declared)[1]
+    light = (ROOT / "functions" / "layers" / "light" / "requirements.txt").read_text().strip()
+    assert re.fullmatch(r"\.\[[a-z,]+\]", light)
+
+
+def bounds(requirement: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """`numpy>=2.1,<3` as ((2, 1), (3,))."""
+    low, high = re.search(r">=([0-9.]+),<([0-9.]+)", requirement).groups()
+    return tuple(map(int, low.split("."))), tuple(map(int, high.split(".")))
