@@ -213,30 +213,30 @@ class Operator:
     def account_seed(self) -> str:
         return self._account.seed.decode()
 
-    def config(self, *, signing_keys: Sequence[str] = (), revoked: Mapping[str, int] | None = None) -> str:
-        """The configuration of a server that trusts this operator.
-
-        `signing_keys`: other keys that sign for the account. `revoked`: users by id, and the time from before which
-        their JWTs are void.
-        """
-        account, system = _public(self._account), _public(self._system)
-        limits = {**self._LIMITS, **self._ACCOUNT_LIMITS, "wildcards": True}
-        more = {"signing_keys": list(signing_keys), "revocations": dict(revoked or {})}
-        claims = {"type": "account", "limits": {**limits, **self._JETSTREAM}, **more}
-        with_streams = _jwt(self._operator, account, claims)
+    def config(self, *, resolver: str = "MEMORY", **about: Any) -> str:
+        """The configuration of a server that trusts this operator; `about` as for `account_jwt`."""
+        system, limits = _public(self._system), {**self._LIMITS, **self._ACCOUNT_LIMITS, "wildcards": True}
         without = _jwt(self._operator, system, {"type": "account", "limits": limits})
         return f"""
             operator: {_jwt(self._operator, _public(self._operator), {"type": "operator"})}
             system_account: {system}
-            resolver: MEMORY
-            resolver_preload: {{ {account}: {with_streams}, {system}: {without} }}"""
+            resolver: {resolver}
+            resolver_preload: {{ {self.account}: {self.account_jwt(**about)}, {system}: {without} }}"""
 
-    def credentials(self, *, seconds: float | None = None) -> str:
-        """The text of a new user's credentials file, good for so many seconds."""
+    def account_jwt(self, *, signing_keys: Sequence[str] = (), revoked: Mapping[str, int] | None = None) -> str:
+        """`signing_keys`: other keys that sign for the account. `revoked`: users by id, and the time from before which
+        their JWTs are void."""
+        limits = {**self._LIMITS, **self._ACCOUNT_LIMITS, "wildcards": True, **self._JETSTREAM}
+        more = {"signing_keys": list(signing_keys), "revocations": dict(revoked or {})}
+        return _jwt(self._operator, self.account, {"type": "account", "limits": limits, **more})
+
+    def credentials(self, *, seconds: float | None = None, system: bool = False) -> str:
+        """The text of a new user's credentials file, good for so many seconds; of the system's account if asked."""
+        account = self._system if system else self._account
         seed = nkeys.encode_seed(secrets.token_bytes(32), nkeys.PREFIX_BYTE_USER)
         user = _public(nkeys.from_seed(bytearray(seed)))
         expiry = {} if seconds is None else {"exp": int(time.time() + seconds)}
-        jwt = _jwt(self._account, user, {"type": "user", "pub": {}, "sub": {}, **self._LIMITS}, **expiry)
+        jwt = _jwt(account, user, {"type": "user", "pub": {}, "sub": {}, **self._LIMITS}, **expiry)
         return (
             f"-----BEGIN NATS USER JWT-----\n{jwt}\n------END NATS USER JWT------\n\n"
             "************************* IMPORTANT *************************\nNKEY Seed printed below.\n\n"

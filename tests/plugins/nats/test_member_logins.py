@@ -36,8 +36,12 @@ def server_config(*users: dict[str, str]) -> str:
     return f"authorization {{ users: [{listed}] }}"
 
 
+def member_of(site: Any) -> membership.Member:
+    return membership.of(site.node, lifecycle.find(site.node, site.name, "study"))
+
+
 def options_of(site: Any) -> dict[str, str]:
-    return membership.of(site.node, lifecycle.find(site.node, site.name, "study")).transport_options()
+    return member_of(site).transport_options()
 
 
 def peer_id(site: Any) -> str:
@@ -189,6 +193,51 @@ def test_signed_logins_work_until_they_are_revoked(
     assert_converged(sites[:2], 45)
     with pytest.raises(BadRequest, match="refuses the login: check nats_sec_creds"):
         peers[1].client.sync("study")
+
+
+def test_pushed_revocation_cuts_the_line_of_the_evicted_alone(
+    site: Callable[[str], Any],
+    start_server: StartServer,
+    new_operator: Callable[[], Any],
+    assert_converged: Callable[..., None],
+    tmp_path: Path,
+) -> None:
+    """As `nsc push` does it, to a server with a full resolver: at once, and without a restart."""
+    operator = new_operator()
+    server = start_server(config=operator.config(resolver=f'{{ type: full, dir: "{tmp_path / "jwt"}" }}'))
+    admin, *peers = sites = [site(name) for name in ("one", "two", "three")]
+    keys = {"nats_sec_creds": operator.credentials(), "nats_member_creds": operator.account_seed}
+    admin.create(nats_hosts=server.url, **keys)
+    for peer in peers:
+        peer.client.join("study", admin.invite())
+    for each, count in zip(sites, (20, 25, 30), strict=True):
+        each.learn(count)
+    for each in sites * 2:
+        each.client.sync("study")
+    lines = [membership.connect(each.node, member_of(each)) for each in peers]
+    fed_id = member_of(admin).fed_id
+    found = re.search(r'add "(U\w+)": ([0-9]+)', admin.client.evict("study", peer_id(peers[1])))
+    assert found is not None
+    push(server.url, operator.credentials(system=True), operator.account_jwt(revoked={found[1]: int(found[2])}))
+    assert lines[0].cut(fed_id, []).roster is not None
+    with pytest.raises(TransportRefused, match="check nats_sec_creds"):
+        lines[1].cut(fed_id, [])
+    for line in lines:
+        line.close()
+    for each in sites[:2] * 2:
+        each.client.sync("study")
+    assert_converged(sites[:2], 45)
+
+
+def push(url: str, creds: str, jwt: str) -> None:
+    async def send() -> dict[str, Any]:
+        raw = nats.aio.client.RawCredentials(creds)
+        client = await nats.connect(url, user_credentials=raw, allow_reconnect=False)
+        reply = await client.request("$SYS.REQ.CLAIMS.UPDATE", jwt.encode(), timeout=5)
+        await client.close()
+        return json.loads(reply.data)
+
+    assert asyncio.run(send())["data"]["code"] == 200
 
 
 def test_signed_login_reaches_its_own_federation_and_writes_its_own_subjects_only(
