@@ -10,12 +10,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from gramian import plugins
 
 pytest.register_assert_rewrite("gramian.testing")
 
@@ -26,6 +28,33 @@ def nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator:
     nats_server = pytest.importorskip("gramian_local.nats_server")
     with nats_server.NatsServer.start(tmp_path_factory.mktemp("nats")) as server:
         yield server
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Makes a distribution that is installed until the test ends: a module `<name>`, if there is code for it, entry
+    points of plugins, and the keys of federations' maps that they claim."""
+    made: list[str] = []
+
+    def installed(name: str, code: str, entries: Mapping[str, str], keys: Mapping[str, str] | None = None) -> None:
+        root = tmp_path / f"site-{name}"
+        metadata = root / f"{name}-1.5.dist-info"
+        metadata.mkdir(parents=True)
+        if code:
+            (root / f"{name}.py").write_text(code)
+        (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.5\n")
+        groups = {plugins.GROUP: entries, plugins.KEYS_GROUP: keys or {}}
+        sections = [f"[{group}]\n" + "".join(f"{k} = {v}\n" for k, v in each.items()) for group, each in groups.items()]
+        (metadata / "entry_points.txt").write_text("\n".join(sections))
+        monkeypatch.syspath_prepend(root)
+        made.append(name)
+        plugins.read_metadata.cache_clear()
+
+    yield installed
+    for name in made:
+        sys.modules.pop(name, None)
+    monkeypatch.undo()
+    plugins.read_metadata.cache_clear()
 
 
 ROOT = Path(__file__).parents[1]

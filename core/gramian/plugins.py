@@ -149,10 +149,15 @@ def claimants(kind: str, key: str, preferred: Collection[str]) -> Collection[str
     return claiming.intersection(preferred) or claiming
 
 
-@lru_cache
 def published(group: str) -> EntryPoints:
-    """All entry points of a group, read once: the metadata of everything installed takes longest of all here."""
-    return entry_points(group=group)
+    """All entry points of a group."""
+    return read_metadata().select(group=group)
+
+
+@lru_cache
+def read_metadata() -> EntryPoints:
+    """All entry points of everything installed, once for all groups: that takes longest of all here."""
+    return entry_points()
 
 
 def source(entry: EntryPoint) -> str:

@@ -6,7 +6,6 @@ import dataclasses
 import sys
 from collections.abc import Callable
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,27 +28,17 @@ HOOKS = plugins.HOOKS["observer"]
 
 
 @pytest.fixture
-def observer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def observer(install: Callable[..., None]) -> None:
     """An installed observer that hears everything, and raises at everything."""
     code = CODE + "".join(f"\n@hookimpl\ndef {hook}(event):\n    hear(event)\n" for hook in HOOKS)
-    metadata = tmp_path / "site" / "loud-1.dist-info"
-    metadata.mkdir(parents=True)
-    (tmp_path / "site" / "loud.py").write_text(code)
-    (metadata / "entry_points.txt").write_text("[gramian]\nobserver.loud = loud\n")
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: loud\nVersion: 1\n")
-    monkeypatch.syspath_prepend(tmp_path / "site")
-    plugins.published.cache_clear()
-    yield
-    sys.modules.pop("loud", None)
-    monkeypatch.undo()
-    plugins.published.cache_clear()
+    install("loud", code, {"observer.loud": "loud"})
 
 
 def enable(site: Any) -> None:
     object.__setattr__(site.node, "settings", dataclasses.replace(site.node.settings, observers=("loud",)))
 
 
-def test_observers_hear_a_federations_life_and_cannot_stop_it(federate: Callable[..., Any], observer: Any) -> None:
+def test_observers_hear_a_federations_life_and_cannot_stop_it(federate: Callable[..., Any], observer: None) -> None:
     """Published, accepted, refused, merged, built: each once per happening, with figures that fit."""
     federation = federate(2)
     for site in federation.sites:
@@ -75,7 +64,7 @@ def test_observers_hear_a_federations_life_and_cannot_stop_it(federate: Callable
     assert {event.pid for event in heard} == {"study"}
 
 
-def test_observers_hear_what_is_refused(federate: Callable[..., Any], observer: Any) -> None:
+def test_observers_hear_what_is_refused(federate: Callable[..., Any], observer: None) -> None:
     """Whose it is and why; the error log says the same."""
     federation = federate(2)
     enable(federation.admin)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from gramian import __version__
+from gramian import __version__, plugins
 from gramian.errors import PluginError
 from gramian.node import Node
 from gramian.ports import ResidentScheduler
@@ -38,7 +38,9 @@ def serve(host: str, port: int, path: Path | None, nats_port: int | None) -> Non
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     # It warns at every request that has to wait for a thread.
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
-    with opened(Settings.from_env(os.environ), path) as (node, home), _nats(home, nats_port) as nats:
+    settings = Settings.from_env(os.environ)
+    plugins.check(settings)
+    with opened(settings, path) as (node, home), _nats(home, nats_port) as nats:
         try:
             server = receiving.server_of(node, host, port)
         except OSError as error:

@@ -121,7 +121,7 @@ def _raises(event):
 
 @hookimpl
 def _dawdles(event):
-    time.sleep(0.15)
+    time.sleep(0.03)
 
 
 def _compute(kind):
