@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import msgspec
 
 from gramian.domain import schedule
@@ -92,7 +90,7 @@ def info(node: Node, cid: str, pid: str) -> dict[str, object]:
         "rcv_error_action": "",
         "snd_error_action": "",
         "contract": member.roster.policy.contract,
-        "peersInfo": {id_: json.dumps(about) for id_, about in peers(node, member).items()},
+        "peersInfo": {id_: msgspec.json.encode(about).decode() for id_, about in peers(node, member).items()},
         "fed_admin": keys.peer_id(bytes.fromhex(member.roster.admin_ed), bytes.fromhex(member.roster.admin_x)),
         "fed_roster_version": str(member.roster.v),
         "fed_recovery_key": member.roster.recovery_ed or "",
