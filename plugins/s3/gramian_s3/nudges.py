@@ -53,8 +53,15 @@ class Listener:
     def subscribe(self) -> None:
         """Make the queue, or find the one that an earlier process left behind, and have the topic fill it.
 
-        Raises TransportError.
+        Raises TransportError; then nothing is left behind.
         """
+        try:
+            self._subscribe()
+        except TransportError:
+            self._unsubscribe()
+            raise
+
+    def _subscribe(self) -> None:
         assert self._options.topic is not None, "nudges need a topic"
         sqs, sns = self._clients.sqs(self._options), self._clients.sns(self._options)
         topic = self._options.topic.arn
@@ -88,10 +95,12 @@ class Listener:
     def _unsubscribe(self) -> None:
         """What cannot be removed now is found again by the next that listens as the same member."""
         try:
-            with translating("SNS", self._options):
-                self._clients.sns(self._options).unsubscribe(SubscriptionArn=self._subscription)
-            with translating("SQS", self._options):
-                self._clients.sqs(self._options).delete_queue(QueueUrl=self._queue_url)
+            if self._subscription:
+                with translating("SNS", self._options):
+                    self._clients.sns(self._options).unsubscribe(SubscriptionArn=self._subscription)
+            if self._queue_url:
+                with translating("SQS", self._options):
+                    self._clients.sqs(self._options).delete_queue(QueueUrl=self._queue_url)
         except TransportError as error:
             _log.info("the queue %s stays behind: %s", self._name, error)
 
@@ -120,12 +129,8 @@ class Listener:
                 got = sqs.receive_message(
                     QueueUrl=self._queue_url, WaitTimeSeconds=POLL_S, MaxNumberOfMessages=_BATCH
                 ).get("Messages", [])
-                if got:
-                    receipts = [
-                        {"Id": str(index), "ReceiptHandle": message["ReceiptHandle"]}
-                        for index, message in enumerate(got)
-                    ]
-                    sqs.delete_message_batch(QueueUrl=self._queue_url, Entries=receipts)
+                for message in got:
+                    sqs.delete_message(QueueUrl=self._queue_url, ReceiptHandle=message["ReceiptHandle"])
         except ContentMissing:
             with self._changing:
                 if not self._stopped.is_set():

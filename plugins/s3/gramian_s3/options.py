@@ -33,6 +33,11 @@ class Topic:
     arn: str
     region: str
 
+    @property
+    def partition(self) -> str:
+        """Which of the separate AWS this is in: aws, aws-cn, aws-us-gov."""
+        return self.arn.split(":")[1]
+
 
 @dataclass(frozen=True, slots=True)
 class S3Options:
@@ -82,9 +87,7 @@ def parse_options(options: Mapping[str, str], role_buckets: Collection[str]) -> 
     `role_buckets`: those for which this node lends its own credentials. Raises InvalidRequest with a text that names
     the key and the remedy, and never a secret's value.
     """
-    bucket = _matching(options, "s3_bucket", _BUCKET, "the name of the bucket where the federation meets")
-    if ".." in bucket:
-        raise InvalidRequest("s3_bucket must not hold two dots in a row")
+    bucket = parse_bucket(options.get("s3_bucket", ""))
     access_key, secret_key = _credentials(options, bucket, role_buckets)
     account = options.get("aws_id", "")
     if account:
@@ -112,6 +115,24 @@ def aws_region(text: str, key: str) -> str:
     if not _REGION.fullmatch(region):
         raise InvalidRequest(f"{key} must be an AWS region such as US_EAST_1 or us-east-1")
     return region
+
+
+def parse_bucket(name: str) -> str:
+    """Raises InvalidRequest."""
+    _matching({"s3_bucket": name}, "s3_bucket", _BUCKET, "the name of the bucket where the federation meets")
+    if ".." in name:
+        raise InvalidRequest("s3_bucket must not hold two dots in a row")
+    return name
+
+
+def parse_topic(arn: str) -> Topic:
+    """Raises InvalidRequest."""
+    match = _TOPIC.fullmatch(arn)
+    if match is None:
+        raise InvalidRequest(
+            "aws_topic_arn must be the ARN of a standard SNS topic: arn:aws:sns:REGION:ACCOUNT:NAME, not FIFO"
+        )
+    return Topic(arn, aws_region(match[2], "aws_topic_arn: its region"))
 
 
 def credentials(options: Mapping[str, str]) -> tuple[str, str]:
@@ -143,12 +164,7 @@ def _topic(options: Mapping[str, str]) -> Topic | None:
         if given:
             raise InvalidRequest("aws_topic_region needs aws_topic_arn: the topic over which members nudge each other")
         return None
-    match = _TOPIC.fullmatch(arn)
-    if match is None:
-        raise InvalidRequest(
-            "aws_topic_arn must be the ARN of a standard SNS topic: arn:aws:sns:REGION:ACCOUNT:NAME, not FIFO"
-        )
-    topic = Topic(arn, aws_region(match[2], "aws_topic_arn: its region"))
+    topic = parse_topic(arn)
     if given and aws_region(given, "aws_topic_region") != topic.region:
         raise InvalidRequest(f"aws_topic_region differs from the region in aws_topic_arn ({topic.region})")
     return topic

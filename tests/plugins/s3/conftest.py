@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import boto3
 import pytest
+from click.testing import CliRunner
 
+from gramian_local.cli.main import cli
 from gramian_s3.transport import S3Transport
 
 
@@ -33,12 +36,39 @@ def topic(aws: Any) -> str:
 
 
 @pytest.fixture
-def options(bucket: str, topic: str) -> dict[str, str]:
+def printed_policy(bucket: str, topic: str) -> Callable[..., str]:
+    """What `gramian s3 policy` prints."""
+
+    def run(*arguments: str) -> str:
+        everything = ["s3", "policy", "--bucket", bucket, "--topic", topic, *arguments]
+        done = CliRunner().invoke(cli, everything, catch_exceptions=False)
+        assert done.exit_code == 0
+        return done.output
+
+    return run
+
+
+@pytest.fixture
+def user_with(aws: Any) -> Callable[[str], dict[str, str]]:
+    """The access key of a new user that has this policy and no other."""
+
+    def make(policy: str) -> dict[str, str]:
+        iam, name = aws("iam"), f"member-{secrets.token_hex(4)}"
+        iam.create_user(UserName=name)
+        iam.put_user_policy(UserName=name, PolicyName="federation", PolicyDocument=json.dumps(json.loads(policy)))
+        made = iam.create_access_key(UserName=name)["AccessKey"]
+        return {"aws_access_key": made["AccessKeyId"], "aws_secret_key": made["SecretAccessKey"]}
+
+    return make
+
+
+@pytest.fixture
+def options(bucket: str, topic: str, printed_policy: Any, user_with: Any) -> dict[str, str]:
+    """Of a user that may do what the documented policy of a founder says, and nothing else."""
     return {
         "s3_bucket": bucket,
         "aws_region": "us-east-1",
-        "aws_access_key": "test",
-        "aws_secret_key": "test",
+        **user_with(printed_policy()),
         "aws_topic_arn": topic,
         "aws_req_timeout": "10",
     }

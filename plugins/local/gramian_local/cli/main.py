@@ -15,6 +15,7 @@ from gramian.errors import GramianError
 from gramian_local.cli.nats import nats
 from gramian_local.cli.plugins import plugins
 from gramian_local.cli.recovery import fed, recovery_key
+from gramian_local.cli.s3 import s3
 
 if TYPE_CHECKING:
     from gramian.settings import Settings
@@ -117,6 +118,7 @@ def faults() -> None:
 
 
 cli.add_command(nats)
+cli.add_command(s3)
 cli.add_command(plugins)
 cli.add_command(recovery_key)
 cli.add_command(fed)
