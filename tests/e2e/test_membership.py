@@ -19,6 +19,7 @@ from gramian.usecases import records
 from gramian.usecases.federation import explore, membership, pulse
 from gramian.usecases.projects import lifecycle
 
+everywhere = pytest.mark.transports("nats", "s3", "memory")
 NAMES = [f"x{i}" for i in range(6)]
 
 
@@ -182,6 +183,7 @@ def explored(site) -> dict[str, bool]:
     return {id_: json.loads(text)["explore"] for id_, text in site.client.federation_info("study")["peersInfo"].items()}
 
 
+@everywhere
 def test_members_word_on_exploring_reaches_everybody_who_was_away(federate) -> None:
     """A member's by its head and the admin's roster, the admin's by the roster; who was down for days follows."""
     federation = started(federate, 3)
@@ -208,48 +210,32 @@ def test_members_word_on_exploring_reaches_everybody_who_was_away(federate) -> N
         peer.client.request("GET", "/fedml/study/setExplorePeers", {"allowExplore": "maybe"})
 
 
+@everywhere
 def test_replayed_word_on_exploring_changes_nothing(federate) -> None:
     """The head from before the member forbade it is back in the stream: no admin believes it."""
     federation = started(federate, 2)
     admin, peer = federation.sites
-    subject = f"grm.{peer.client.federation_info('study')['fed_id']}.h.{peer_id(peer)}"
-    before = message(federation, subject)
+    raw = raw_of(federation)
+    head = raw.head(peer_id(peer))
+    before = raw.stored(head)
     peer.client.set_explore_peers("study", allow=False)
     federation.sync()
     assert explored(admin)[peer_id(peer)] is False
-    message(federation, subject, before)
+    raw.write([(head, before)])
     admin.client.sync("study")
     assert explored(admin)[peer_id(peer)] is False
 
 
-def message(federation, subject: str, data: bytes | None = None) -> bytes:
-    """What stands under a subject, after `data` was put there."""
-
-    async def exchange() -> bytes:
-        client = await nats.connect(federation.nats_url, allow_reconnect=False)
-        if data is not None:
-            await client.request(subject, data, timeout=5)
-        stream = f"GRM_{subject.split('.')[1]}_{'B' if '.b.' in subject else 'H'}"
-        found = await client.request(f"$JS.API.DIRECT.GET.{stream}.{subject}", b"", timeout=5)
-        await client.close()
-        return found.data
-
-    return asyncio.run(exchange())
+def raw_of(federation):
+    return federation.meeting.raw(federation.admin.client.federation_info("study")["fed_id"])
 
 
 def chunks_of(federation, id_: str) -> list[str]:
-    """Subjects of the chunks of a member's blobs that take up room."""
-
-    async def listed() -> list[str]:
-        client = await nats.connect(federation.nats_url, allow_reconnect=False)
-        fed_id = federation.admin.client.federation_info("study")["fed_id"]
-        info = await client.jetstream().stream_info(f"GRM_{fed_id}_B", subjects_filter=f"grm.{fed_id}.b.{id_}.>")
-        await client.close()
-        return list(info.state.subjects or {})
-
-    return [subject for subject in asyncio.run(listed()) if message(federation, subject)]
+    """The chunks of a member's blobs that take up room."""
+    return [key for key in raw_of(federation).chunks() if id_ in key]
 
 
+@everywhere
 @pytest.mark.parametrize("how", ["evicted", "replaced", "evicted and still publishing"])
 def test_room_of_a_member_that_is_gone_is_given_back(federate, site, how: str) -> None:
     """It cannot or will not do so itself: the admin frees what its head shows, and nobody keeps a copy."""
@@ -259,7 +245,7 @@ def test_room_of_a_member_that_is_gone_is_given_back(federate, site, how: str) -
     assert len(chunks_of(federation, id_)) == 1
     if how == "replaced":
         invitation = federation.admin.client.invite("study", "pw", federation.admin.url, replaces=id_)
-        site("fresh").client.join("study", invitation)
+        site("fresh").client.join("study", invitation, **federation.meeting.own)
     else:
         federation.admin.client.evict("study", id_)
     federation.sync()
@@ -282,11 +268,13 @@ def test_room_of_a_member_that_is_gone_is_given_back(federate, site, how: str) -
         assert each.client.error_log("study") == []
 
 
+@pytest.mark.transports("nats", "memory")
 def test_eviction_says_that_a_login_is_left(federate) -> None:
-    """This server lets everybody in; what to do with logins stands in the tests of NATS."""
+    """Again when it is repeated. What to do with logins stands in the tests of NATS."""
     federation = started(federate, 2)
+    words = {"nats": "NATS lets everybody in", "memory": "if it shares its login with others, change that"}
     for _ in range(2):
-        assert "lets everybody in" in federation.admin.client.evict("study", peer_id(federation.sites[1]))
+        assert words[federation.meeting.name] in federation.admin.client.evict("study", peer_id(federation.sites[1]))
 
 
 def test_info_shows_who_is_who(federate) -> None:

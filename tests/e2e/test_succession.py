@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import shutil
 from functools import partial
 from pathlib import Path
 
 import msgspec
-import nats
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -25,6 +23,7 @@ from gramian.usecases.projects import lifecycle
 from gramian_local.cli.main import cli
 from gramian_local.node import opened
 
+everywhere = pytest.mark.transports("nats", "s3", "memory")
 NAMES = [f"x{i}" for i in range(6)]
 KEY = Ed25519PrivateKey.from_private_bytes(b"k" * 32)
 PUBLIC = KEY.public_key().public_bytes_raw().hex()
@@ -120,15 +119,6 @@ def test_old_admin_from_a_backup_follows_and_can_do_nothing(federate, site, tmp_
     assert admins(federation.sites) == {peer_id(heir)}
 
 
-def put(url: str, fed_id: str, message: bytes) -> None:
-    async def send() -> None:
-        client = await nats.connect(url, allow_reconnect=False)
-        await client.request(f"grm.{fed_id}.r", message, timeout=5)
-        await client.close()
-
-    asyncio.run(send())
-
-
 def forks(before: membership.Member, heir: membership.Member, other: membership.Member) -> dict[str, bytes]:
     """Rosters that a founder who does not give up, and a member without the key, can make."""
     replace, founder = msgspec.structs.replace, before.own.signing
@@ -154,6 +144,7 @@ def forks(before: membership.Member, heir: membership.Member, other: membership.
     }
 
 
+@everywhere
 def test_fork_of_the_federation_is_replaced_wherever_it_turns_up(federate) -> None:
     """Any member puts the successor's roster back; nothing changes for anybody."""
     federation = started(federate)
@@ -161,9 +152,10 @@ def test_fork_of_the_federation_is_replaced_wherever_it_turns_up(federate) -> No
     before = member(lost)
     recovered(heir)
     federation.sync()
+    raw = federation.meeting.raw(before.fed_id)
     digests, version = federation.params("fed_digest"), member(heir).message
     for name, message in forks(before, member(heir), member(other)).items():
-        put(federation.nats_url, before.fed_id, message)
+        raw.write([(raw.roster(), message)])
         other.client.sync("study")
         federation.sync()
         assert {member(each).message for each in federation.sites} == {version}, name
@@ -211,13 +203,13 @@ def test_recovery_without_the_right_key_or_node_says_so(federate) -> None:
         recovered(peer, Ed25519PrivateKey.generate())
     with pytest.raises(InvalidRequest, match="is the federation's admin already"):
         recovered(admin)
-    admin.client.create_federation("plain", fed_name="plain", sync_sched="m30", nats_hosts=federation.nats_url)
+    admin.client.create_federation("plain", fed_name="plain", sync_sched="m30", **federation.meeting.keys)
     with pytest.raises(InvalidRequest, match="without a recovery key"):
         recovery.recover(admin.node, admin.name, "plain", KEY)
     for text in ("x", "0" * 64, PUBLIC + "\n0", PUBLIC[1:]):
         with pytest.raises(BadRequest, match="fed_recovery_key must be"):
             admin.client.create_federation(
-                "bad", fed_name="f", sync_sched="m30", nats_hosts=federation.nats_url, fed_recovery_key=text
+                "bad", fed_name="f", sync_sched="m30", **federation.meeting.keys, fed_recovery_key=text
             )
 
 
