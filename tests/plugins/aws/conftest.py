@@ -1,17 +1,23 @@
-"""AWS for the stores' tests: the emulator, where threads race, and a line to it on which answers get lost."""
+"""AWS for the stores' tests: the emulator, AWS's own DynamoDB Local, and a line to them on which answers get lost."""
 
 from __future__ import annotations
 
+import fcntl
 import http.client
 import itertools
 import json
 import os
+import shutil
+import socket
+import subprocess
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,6 +27,20 @@ from gramian_aws import clients
 
 CREDENTIALS = {"region_name": "us-east-1", "aws_access_key_id": "test", "aws_secret_access_key": "test"}
 _numbers = itertools.count()
+ROOT = Path(__file__).parents[3]
+JARS = ROOT / ".venv-aws" / "dynamodb-local"
+POM = """<project xmlns="http://maven.apache.org/POM/4.0.0">
+  <modelVersion>4.0.0</modelVersion>
+  <groupId>tests</groupId><artifactId>engine</artifactId><version>1</version>
+  <dependencies>
+    <dependency>
+      <groupId>software.amazon.dynamodb</groupId><artifactId>DynamoDBLocal</artifactId><version>3.3.1</version>
+    </dependency>
+  </dependencies>
+</project>
+"""
+FETCH_S = 90
+START_S = 60
 
 
 @pytest.fixture(autouse=True)
@@ -102,6 +122,66 @@ def limited_client(emulator: Any, make_client: Callable[..., Any]) -> Callable[[
         return make_client(service, emulator.url, **keys)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def dynamodb_local_jars(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Fetched from Maven's repository once; a second test process waits for the first."""
+    for program in ("mvn", "java", "javac"):
+        if shutil.which(program) is None:
+            pytest.skip(f"DynamoDB Local needs {program} (Maven and a JDK of version 17 or newer)")
+    JARS.mkdir(parents=True, exist_ok=True)
+    with (JARS / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (JARS / ".complete").exists():
+            fetch(tmp_path_factory.mktemp("pom"))
+    return JARS
+
+
+def fetch(directory: Path) -> None:
+    (directory / "pom.xml").write_text(POM)
+    command = ["mvn", "-q", "-B", "dependency:copy-dependencies", f"-DoutputDirectory={JARS}"]
+    try:
+        done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=FETCH_S, check=False)
+    except subprocess.TimeoutExpired:
+        pytest.skip("Maven's repository does not answer: no DynamoDB Local")
+    if done.returncode:
+        pytest.skip(f"Maven does not deliver DynamoDB Local: {done.stdout[-300:]}")
+    (JARS / ".complete").touch()
+
+
+@pytest.fixture(scope="session")
+def dynamodb_local(dynamodb_local_jars: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of AWS's own DynamoDB Local."""
+    jars = dynamodb_local_jars
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    log = tmp_path_factory.mktemp("dynamodb-local") / "log"
+    command = ["java", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xmx512m", f"-Djava.library.path={jars}"]
+    program = ["-cp", f"{jars}/*", str(ROOT / "tests" / "aws" / "DynamoDbLocal.java")]
+    options = ["-disableTelemetry", "-inMemory", "-port", str(port)]
+    environment = {**os.environ, "DDB_LOCAL_TELEMETRY": "0"}
+    with log.open("wb") as output:
+        process = subprocess.Popen([*command, *program, *options], stdout=output, stderr=output, env=environment)
+    try:
+        wait_until_open(process, port, log)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.kill()
+        process.wait()
+
+
+def wait_until_open(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    deadline = time.monotonic() + START_S
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.1)
+        else:
+            return
 
 
 @dataclass(frozen=True)
