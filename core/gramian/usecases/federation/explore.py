@@ -28,7 +28,7 @@ def allow(node: Node, cid: str, pid: str, *, allowed: bool) -> None:
     )
     step("explore.commit")
     if member.is_admin:
-        with view.opened(node, member) as (latest, link):
+        with view.opened(node, membership.of(node, member.project)) as (latest, link):
             settle(node, latest, link)
     elif member.record.pulsing:
         node.scheduler.soon(cid, pid)
@@ -39,7 +39,7 @@ def settle(node: Node, member: Member, link: Link) -> Member:
 
     def said(latest: Member) -> dict[str, object] | None:
         words = {id_: stored.record.explore for id_, stored in accepted.items()}
-        words[latest.peer_id] = membership.of(node, latest.project).record.explore
+        words[latest.peer_id] = latest.record.explore
         members = [
             msgspec.structs.replace(peer, explore=words.get(peer.id, peer.explore)) for peer in latest.roster.members
         ]
