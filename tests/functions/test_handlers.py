@@ -162,6 +162,14 @@ def test_percent_encoded_path_is_checked_as_it_was_sent(served, events, context)
     assert served("projects.info", event, context)["statusCode"] == 200
 
 
+def test_addresses_in_answers_begin_with_the_stage(served, events, context) -> None:
+    """Clients follow them as they are."""
+    served("projects.create", events.events()["create_project"], context)
+    served("projects.learn", events.events()["learn_rows"], context)
+    answer = served("models.build", events.events()["build_model"], context)
+    assert answer["headers"]["Location"] == f"https://{events.HOST}/prod/symetry/rest/clinic/jobs/1"
+
+
 def test_body_beyond_the_limit_is_refused_with_the_way_for_large_files(served, events, context, monkeypatch) -> None:
     """413 that names the limit and the endpoint for uploads."""
     event = events.events()["learn_rows"]

@@ -32,7 +32,7 @@ def create(cid: str, pid: str) -> Response:
     about = {
         "id": made.id,
         "method": "PUT",
-        "url": request.host_url.rstrip("/") + url if url.startswith("/") else url,
+        "url": request.root_url.rstrip("/") + url if url.startswith("/") else url,
         "headers": dict(made.ticket.headers),
         "expirationDate": made.expires_at * 1000,
     }

@@ -25,7 +25,7 @@ def string_list(values: Iterable[str]) -> Response:
 
 def job_created(number: int) -> Response:
     """202 with the job's place in `Location` and its number in `sym-job-id`."""
-    place = f"{request.host_url.rstrip('/')}/symetry/rest/{current().cid}/jobs/{number}"
+    place = f"{request.root_url.rstrip('/')}/symetry/rest/{current().cid}/jobs/{number}"
     return respond("ACCEPTED", "Job Created", headers={"Location": place, "sym-job-id": str(number)})
 
 

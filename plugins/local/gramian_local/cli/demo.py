@@ -1,6 +1,8 @@
-"""`gramian demo`: three organisations, three server processes, one NATS, and the model of the pooled rows.
+"""`gramian demo`: three organisations, one NATS, and the model of the pooled rows.
 
-Everything goes through the REST API, as any client would; the pooled rows are fitted here only to compare.
+The organisations are three server processes on this machine, or with `--url` three projects of one user on a server
+that runs already, such as a stack on AWS. Everything goes through the REST API, as any client would; the pooled rows
+are fitted here only to compare.
 """
 
 from __future__ import annotations
@@ -11,12 +13,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gramian.client import Client
+from gramian.client import Client, ClientError
 from gramian.errors import PluginError
 from gramian_local.process import ServerProcess
 
@@ -27,18 +29,30 @@ SHARES = {"clinic": 0.09, "hospital": 0.27, "institute": 0.64}
 TARGET = "progression"
 PROJECT = "diabetes"
 ROUNDS = 2
+STREAM_BYTES = 64 * 2**20
+"""Reserved by the NATS server; these snapshots have a few kilobytes."""
 TOLERANCE = 1e-8
 """Of the larger of a prediction and the target's standard deviation: what statistics.md promises."""
 
 
 @dataclass(frozen=True, slots=True)
 class Organisation:
-    """One node, its client, and the rows that never leave it."""
+    """One node, its client, its project, and the rows that never leave it."""
 
     name: str
     client: Client
     url: str
+    project: str
     rows: Array
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server that runs already, and its user."""
+
+    url: str
+    cid: str
+    secret_key: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,22 +81,24 @@ class Figures:
         return [text for text, holds in checks.items() if not holds]
 
 
-def run(*, encrypt: bool, as_json: bool) -> int:
-    """Show the demo; 0 if everything holds."""
+def run(*, encrypt: bool, as_json: bool, server: Server | None = None, nats_url: str | None = None) -> int:
+    """Show the demo; 0 if everything holds. Without `server` and `nats_url` both are started here."""
     from rich.console import Console
 
     names, rows = _diabetes()
     started = time.monotonic()
     with (
-        Console(stderr=True).status("starting a nats-server and three organisations") as progress,
+        Console(stderr=True).status("starting what is needed") as progress,
         tempfile.TemporaryDirectory(prefix="gramian-demo-") as directory,
         ExitStack() as stack,
     ):
-        nats_url = stack.enter_context(_nats(Path(directory) / "nats"))
-        parts = _split(rows)
-        nodes = [stack.enter_context(_organisation(Path(directory), name, part)) for name, part in parts.items()]
+        meeting_place = nats_url or stack.enter_context(_nats(Path(directory) / "nats"))
+        nodes = [
+            stack.enter_context(_process(Path(directory), name, part) if server is None else _guest(server, name, part))
+            for name, part in _split(rows).items()
+        ]
         progress.update("creating the federation: one invitation per peer")
-        _federate(nodes, nats_url, encrypt=encrypt)
+        _federate(nodes, meeting_place, encrypt=encrypt)
         progress.update("learning, pulsing and building everywhere")
         _learn_and_build(nodes, names)
         progress.update("comparing with the fit on the pooled rows")
@@ -126,44 +142,61 @@ def _nats(directory: Path) -> Iterator[str]:
 
 
 @contextmanager
-def _organisation(directory: Path, name: str, rows: Array) -> Iterator[Organisation]:
+def _process(directory: Path, name: str, rows: Array) -> Iterator[Organisation]:
     """A `gramian serve` process with its own home and port, and a user of it."""
     with ServerProcess(directory / name, "--port", "0", "--no-nats") as server:
-        yield Organisation(name, server.create_user(name), server.url, rows)
+        yield Organisation(name, server.create_user(name), server.url, PROJECT, rows)
+
+
+@contextmanager
+def _guest(server: Server, name: str, rows: Array) -> Iterator[Organisation]:
+    """A project of a running server's user, removed at the end."""
+    client = Client(server.url, server.cid, server.secret_key)
+    project = f"{PROJECT}-{name}-{secrets.token_hex(4)}"
+    try:
+        yield Organisation(name, client, server.url, project, rows)
+    finally:
+        with suppress(ClientError):
+            client.delete_project(project)
 
 
 def _federate(nodes: Sequence[Organisation], nats_url: str, *, encrypt: bool) -> None:
     admin, *others = nodes
     admin.client.create_federation(
-        PROJECT, fed_name="diabetes-study", sync_sched="m1", nats_hosts=nats_url, fed_encrypt=encrypt
+        admin.project,
+        fed_name="diabetes-study",
+        sync_sched="m1",
+        nats_hosts=nats_url,
+        nats_stream_max_memory=STREAM_BYTES,
+        fed_encrypt=encrypt,
     )
     for peer in others:
         password = secrets.token_urlsafe(12)
-        peer.client.join(PROJECT, admin.client.invite(PROJECT, password, admin.url))
+        peer.client.join(peer.project, admin.client.invite(admin.project, password, admin.url))
 
 
 def _learn_and_build(nodes: Sequence[Organisation], names: Sequence[str]) -> None:
     for node in nodes:
-        node.client.learn(PROJECT, names, "C" * len(names), node.rows)
-        node.client.start_pulse(PROJECT)
+        node.client.learn(node.project, names, "C" * len(names), node.rows)
+        node.client.start_pulse(node.project)
     for _ in range(ROUNDS):
         for node in nodes:
-            node.client.sync(PROJECT)
+            node.client.sync(node.project)
     for node in nodes:
-        node.client.build(PROJECT, "model", TARGET)
+        node.client.build(node.project, "model", TARGET)
 
 
 def _measure(nodes: Sequence[Organisation], names: Sequence[str], rows: Array, started: float) -> Figures:
     import numpy as np
 
-    params = {node.name: node.client.project_info(PROJECT)["params"] for node in nodes}
-    tables = [node.client.model(PROJECT, "model")["extra"] for node in nodes]
+    params = {node.name: node.client.project_info(node.project)["params"] for node in nodes}
+    tables = [node.client.model(node.project, "model")["extra"] for node in nodes]
     inputs = rows[:, :-1]
     pooled = _pooled_predictions(rows)
     scale = np.maximum(np.abs(pooled), rows[:, -1].std())
     worst = 0.0
     for node in nodes:
-        predicted = node.client.predict(PROJECT, "model", list(names)[:-1], inputs)
+        predicted = node.client.predict(node.project, "model", list(names)[:-1], inputs)
         values = np.array([float(row["res"]) for row in predicted])
         worst = max(worst, float((np.abs(values - pooled) / scale).max()))
     sync_bytes, sync_s = _largest_sync(nodes)
@@ -208,7 +241,7 @@ def _solved(matrix: Any, right: Any) -> Any:
 
 def _largest_sync(nodes: Sequence[Organisation]) -> tuple[int, float]:
     """(bytes, seconds) of the nodes' last sync that moved anything, of the node that moved most."""
-    stats = [node.client.sync_stats(PROJECT) for node in nodes]
+    stats = [node.client.sync_stats(node.project) for node in nodes]
     return max((each["lastSyncBytes"], each["lastSyncSeconds"]) for each in stats)
 
 

@@ -14,6 +14,7 @@ from gramian import __version__
 from gramian.errors import GramianError
 from gramian_local.cli.nats import nats
 from gramian_local.cli.plugins import plugins
+from gramian_local.cli.pulse import pulse
 from gramian_local.cli.recovery import fed, recovery_key
 from gramian_local.cli.s3 import s3
 
@@ -65,10 +66,10 @@ def user() -> None:
 @click.option("--secret-key", metavar="B64", help="The user's key: base64 of 16 bytes.  [default: random]")
 def user_create(cid: str, home: Path | None, secret_key: str | None) -> None:
     """Create user CID and print its id and secret key as one line of JSON."""
+    from gramian.node import opened
     from gramian.usecases import users
-    from gramian_local.node import opened
 
-    with opened(_settings(), home) as (node, _):
+    with opened(_settings(home)) as node:
         key = users.create(node, cid, secret_key)
     click.echo(json.dumps({"cid": cid, "secretKey": key}))
 
@@ -77,10 +78,10 @@ def user_create(cid: str, home: Path | None, secret_key: str | None) -> None:
 @home_option
 def user_list(home: Path | None) -> None:
     """Print the ids of all users, one per line."""
+    from gramian.node import opened
     from gramian.usecases import users
-    from gramian_local.node import opened
 
-    with opened(_settings(), home) as (node, _):
+    with opened(_settings(home)) as node:
         for cid in users.listed(node):
             click.echo(cid)
 
@@ -91,21 +92,32 @@ def user_list(home: Path | None) -> None:
 @click.option("--with-projects", is_flag=True, help="Delete the user's projects too, with all their data.")
 def user_delete(cid: str, home: Path | None, with_projects: bool) -> None:
     """Delete user CID."""
+    from gramian.node import opened
     from gramian.usecases import users
-    from gramian_local.node import opened
 
-    with opened(_settings(), home) as (node, _):
+    with opened(_settings(home)) as node:
         users.delete(node, cid, with_projects=with_projects)
 
 
 @cli.command()
 @click.option("--encrypt", is_flag=True, help="Encrypt what the nodes share (fed_encrypt=true).")
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON instead of a table.")
-def demo(encrypt: bool, as_json: bool) -> None:
-    """Run a federation of three organisations on this machine and compare it with the pooled model."""
-    from gramian_local.cli.demo import run
+@click.option("--url", help="A server that runs already, such as a stack on AWS; its user gets three projects.")
+@click.option("--cid", help="That user's id.")
+@click.option("--secret-key", envvar="GRAMIAN_SECRET_KEY", show_envvar=True, help="That user's key.")
+@click.option("--nats", "nats_url", help="A NATS that the server reaches.  [default: one on this machine]")
+def demo(
+    encrypt: bool, as_json: bool, url: str | None, cid: str | None, secret_key: str | None, nats_url: str | None
+) -> None:
+    """Run a federation of three organisations and compare it with the pooled model."""
+    from gramian_local.cli.demo import Server, run
 
-    sys.exit(run(encrypt=encrypt, as_json=as_json))
+    server = None
+    if url is not None:
+        if cid is None or secret_key is None:
+            raise click.UsageError("--url needs --cid and --secret-key: make a user with `gramian user create`")
+        server = Server(url, cid, secret_key)
+    sys.exit(run(encrypt=encrypt, as_json=as_json, server=server, nats_url=nats_url))
 
 
 @cli.command()
@@ -120,6 +132,7 @@ def faults() -> None:
 cli.add_command(nats)
 cli.add_command(s3)
 cli.add_command(plugins)
+cli.add_command(pulse)
 cli.add_command(recovery_key)
 cli.add_command(fed)
 
@@ -133,7 +146,7 @@ def main() -> None:
         sys.exit(1)
 
 
-def _settings() -> Settings:
+def _settings(home: Path | None) -> Settings:
     from gramian.settings import Settings
 
-    return Settings.from_env(os.environ)
+    return Settings.from_env(os.environ, home)
