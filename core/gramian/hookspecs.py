@@ -92,7 +92,7 @@ def gramian_scheduler(settings: Settings, options: Options, state: StateStore) -
 
 @hookspec(firstresult=True)
 def gramian_job_runner(settings: Settings, options: Options) -> JobRunner | None:
-    """Make the runner of background jobs."""
+    """Make the runner of background jobs; its threads, if it has any, end with `close`. Raises PluginError."""
 
 
 @hookspec(firstresult=True)
