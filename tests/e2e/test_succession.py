@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from gramian.client import BadRequest
 from gramian.domain.protocol import recovery as successions
 from gramian.domain.protocol import roster
-from gramian.errors import InvalidRequest
+from gramian.errors import InvalidRequest, TransportRefused
 from gramian.settings import Settings
 from gramian.usecases.federation import control, membership, pulse, recovery
 from gramian.usecases.projects import lifecycle
@@ -193,6 +193,25 @@ def test_successor_takes_a_change_along_that_it_had_not_seen(federate) -> None:
     assert states[peer_id(evicted)] == "evicted"
     with pytest.raises(InvalidRequest, match="no active member"):
         recovered(evicted)
+
+
+def test_successor_whose_login_may_not_write_the_roster_is_told(federate, monkeypatch) -> None:
+    """It is the admin for itself; the others follow once it has a login that may."""
+    federation = started(federate)
+    heir = federation.sites[1]
+
+    def refuse(*_args, **_keys):
+        raise TransportRefused("permissions violation")
+
+    with monkeypatch.context() as isolated:
+        isolated.setattr(federation.meeting.link, "put_roster", refuse)
+        with pytest.raises(TransportRefused, match="the others do not know yet: permissions violation"):
+            recovered(heir)
+    assert admins(federation.sites) == {peer_id(heir), peer_id(federation.admin)}
+    heir.client.set_transport("study", nats_req_timeout=20)
+    federation.sync()
+    federation.assert_converged(180)
+    assert admins(federation.sites) == {peer_id(heir)}
 
 
 def test_recovery_without_the_right_key_or_node_says_so(federate) -> None:

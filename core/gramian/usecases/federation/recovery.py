@@ -7,7 +7,7 @@ from functools import partial
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gramian.domain.protocol import recovery
-from gramian.errors import InvalidRequest, Refused
+from gramian.errors import InvalidRequest, Refused, TransportError, TransportRefused
 from gramian.node import Node
 from gramian.usecases.federation import membership, view
 from gramian.usecases.federation.membership import Member
@@ -16,10 +16,18 @@ from gramian.usecases.federation.membership import Member
 def recover(node: Node, cid: str, pid: str, key: Ed25519PrivateKey) -> Member:
     """Sign this node's succession, store it and tell the others; they follow at their next pulse.
 
-    The key is used here and kept nowhere. Raises InvalidRequest, TransportError.
+    The key is used here and kept nowhere. Raises InvalidRequest, and TransportError also when this node is the admin
+    and the others cannot know: its login may not do what an admin's must.
     """
     member = membership.active(node, cid, pid)
-    return view.change_roster(node, member, partial(_succeeded, key, int(node.clock())))
+    taken = view.change_roster(node, member, partial(_succeeded, key, int(node.clock())))
+    try:
+        with view.opened(node, taken) as (latest, _):
+            return latest
+    except TransportError as error:
+        raise TransportRefused(
+            f"this node is the admin now, and the others do not know yet: {error}; its first sync that works tells them"
+        ) from error
 
 
 def _succeeded(key: Ed25519PrivateKey, now: int, member: Member) -> dict[str, object]:
