@@ -572,6 +572,7 @@ def assert_blobs_are_those_named(site: Site) -> None:
     assert json.loads(items["publication"].value)["stale"] == []
     values = [json.loads(item.value or b"{}") for key, item in items.items() if key != "roster"]
     named = {value[name] for value in values for name in POINTERS if value.get(name)}
+    named.update(*(value.get("nodes", {}).values() for value in values))
     assert {info.digest for info in site.node.blobs.list(site.project.uid)} == named
 
 

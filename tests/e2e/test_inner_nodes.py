@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -136,12 +136,11 @@ def test_merge_without_its_inner_nodes_gives_the_same_bits(
 
 
 @pytest.fixture
-def small_blocks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything is read in blocks, in parts of a row or two."""
     monkeypatch.setattr(inner_nodes, "WHOLE_BYTES", 64)
     monkeypatch.setattr(snapshot, "BLOCK_BYTES", 32)
     monkeypatch.setattr(packed, "BLOCK_ENTRIES", 4)
-    yield
 
 
 def test_merge_by_blocks_with_a_lost_snapshot_takes_it_in_anew(study: Study, small_blocks: None) -> None:

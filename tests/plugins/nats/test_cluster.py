@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
+import secrets
 import shutil
+import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import nats.errors
 import pytest
 
 from gramian.client import ClientError
-from gramian_local.nats_server import NatsServer
+from gramian_local import nats_server
+from gramian_local.nats_server import NatsServer, probe
 
 # A cluster needs seconds to come up, and to notice what it lost.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -38,6 +43,16 @@ class Cluster:
     def leader(self, stream: str) -> NatsServer:
         """The server that leads a stream."""
         return self.servers[int(self._settled(stream)["leader"].removeprefix("s"))]
+
+    def make_leader(self, stream: str, name: str) -> None:
+        """Have the leader of a stream hand over to the server of that name."""
+        wish = json.dumps({"placement": {"preferred": name}}).encode()
+        deadline = time.monotonic() + PATIENCE_S
+        while self._settled(stream)["leader"] != name:
+            assert time.monotonic() < deadline, f"{name} does not become the leader of {stream}"
+            with suppress(nats.errors.Error, OSError):
+                self.raw_request(self.servers[0].url, f"$JS.API.STREAM.LEADER.STEPDOWN.{stream}", wish)
+            time.sleep(0.5)
 
     def await_copies(self, fed_id: str) -> None:
         """Until every server has caught up.
@@ -78,6 +93,104 @@ def cluster(start_cluster: Callable[[], list[NatsServer]], raw_request: RawReque
     return made
 
 
+class Remote(NatsServer):
+    """A server in a network of its own, behind an interface that can be unplugged."""
+
+    __slots__ = ()
+    address: ClassVar[str]
+
+    @property
+    def url(self) -> str:
+        return f"nats://{self.address}:{self.port}"
+
+    def _await_ready(self) -> None:
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline:
+            self.port = self._announced_port() or 0
+            if self.port and probe(self.address, self.port) is not None:
+                return
+            time.sleep(0.05)
+        raise AssertionError(f"the server is not ready: {self._last_words()}")
+
+
+@dataclass(frozen=True)
+class Cable:
+    """Between this machine's network, where it ends at `near`, and a namespace, where it ends at `far`."""
+
+    namespace: str
+    near: str
+    far: str
+
+    def plug(self, state: str) -> None:
+        """`up` or `down`; nobody is told."""
+        ip("link", "set", f"{self.namespace}n", state)
+
+
+def ip(*words: str) -> None:
+    done = subprocess.run(["ip", *words], capture_output=True, text=True, timeout=10)
+    if done.returncode:
+        pytest.skip(f"network namespaces are not permitted here: {done.stderr.strip()}")
+
+
+@pytest.fixture
+def cable() -> Iterator[Cable]:
+    """Skips where the tests may not make network namespaces."""
+    if shutil.which("ip") is None or os.geteuid() != 0:
+        pytest.skip("network namespaces need root and iproute2")
+    name, net = f"grm{secrets.token_hex(3)}", f"10.{secrets.randbelow(200) + 20}.{secrets.randbelow(250)}"
+    made = Cable(name, f"{net}.1", f"{net}.2")
+    try:
+        ip("netns", "add", name)
+        ip("link", "add", f"{name}n", "type", "veth", "peer", "name", f"{name}f")
+        ip("link", "set", f"{name}f", "netns", name)
+        ip("addr", "add", f"{made.near}/30", "dev", f"{name}n")
+        ip("link", "set", f"{name}n", "up")
+        ip("-n", name, "addr", "add", f"{made.far}/30", "dev", f"{name}f")
+        for device in ("lo", f"{name}f"):
+            ip("-n", name, "link", "set", device, "up")
+        yield made
+    finally:
+        subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False, timeout=10)
+
+
+@pytest.fixture
+def stretched(
+    cable: Cable,
+    start_server: Callable[..., NatsServer],
+    free_port: Callable[[], int],
+    raw_request: RawRequest,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Cluster]:
+    """A cluster whose first server, the one that nodes try first, is at the far end of the cable."""
+    ports = [free_port() for _ in range(3)]
+    hosts = [cable.far, cable.near, cable.near]
+    routes = ", ".join(f'"nats://{host}:{port}"' for host, port in zip(hosts, ports, strict=True))
+
+    def config(number: int, host: str) -> str:
+        cluster = f'cluster {{ name: grm, listen: "{host}:{ports[number]}", routes: [{routes}] }}'
+        return f"server_name: s{number}\n{cluster}"
+
+    far = start_far(cable, tmp_path, monkeypatch, f"host: {cable.far}\n{config(0, cable.far)}")
+    try:
+        near = [start_server(config=config(number, cable.near), max_memory_bytes=2**28) for number in (1, 2)]
+        made = Cluster([far, *near], raw_request)
+        await_meta_leader(made)
+        yield made
+    finally:
+        far.stop()
+
+
+def start_far(cable: Cable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: str) -> Remote:
+    executable = tmp_path / "nats-server"
+    executable.write_text(f'#!/bin/sh\nexec ip netns exec {cable.namespace} {nats_server._found_executable()} "$@"\n')
+    executable.chmod(0o755)
+    monkeypatch.setattr(Remote, "address", cable.far, raising=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(nats_server, "_found_executable", lambda: str(executable))
+        return Remote.start(tmp_path / "far", config=config, max_memory_bytes=2**28)
+
+
 def await_meta_leader(cluster: Cluster) -> None:
     """Until streams can be made."""
     deadline = time.monotonic() + PATIENCE_S
@@ -92,10 +205,12 @@ def await_meta_leader(cluster: Cluster) -> None:
 class Study:
     """A federation of three sites on the cluster; each of its `learn`s adds rows somewhere."""
 
-    def __init__(self, cluster: Cluster, sites: list[Any], assert_converged: Callable[..., None]) -> None:
+    def __init__(
+        self, cluster: Cluster, sites: list[Any], assert_converged: Callable[..., None], timeout_s: int = 5
+    ) -> None:
         self.sites, self.rows, self._check = sites, 0, assert_converged
         admin, *others = sites
-        admin.create(nats_hosts=cluster.hosts, nats_stream_replicas=3, nats_req_timeout=5)
+        admin.create(nats_hosts=cluster.hosts, nats_stream_replicas=3, nats_req_timeout=timeout_s)
         for peer in others:
             peer.client.join("study", admin.invite())
         for each in sites:
@@ -123,6 +238,24 @@ class Study:
                 time.sleep(0.2)
             else:
                 return
+
+
+def test_cluster_whose_leader_is_cut_off_converges_and_takes_it_back(
+    stretched: Cluster, cable: Cable, site: Callable[[str], Any], assert_converged: Callable[..., None]
+) -> None:
+    """No connection ends, packets just stop: nodes go on with the other two servers, and what the lonely leader
+    believes does not come back with it."""
+    study = Study(stretched, [site(name) for name in ("one", "two", "three")], assert_converged, timeout_s=2)
+    study.converge()
+    for letter in "HB":
+        stretched.make_leader(f"GRM_{study.fed_id}_{letter}", "s0")
+    cable.plug("down")
+    study.learn(study.sites[0], 30)
+    study.converge()
+    cable.plug("up")
+    stretched.await_copies(study.fed_id)
+    study.learn(study.sites[1], 40)
+    study.converge()
 
 
 @pytest.fixture
