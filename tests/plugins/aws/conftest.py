@@ -10,6 +10,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -246,6 +247,15 @@ class Line:
             return plans.pop(0) if plans else None
 
 
+class LineServer(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """That clients hang up is what lost answers lead to."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
 class LineHandler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     line: Line
@@ -296,8 +306,7 @@ def answer(handler: BaseHTTPRequestHandler, status: int, body: bytes, headers: d
 def running_line(upstream: str) -> Iterator[Line]:
     line = Line(urlsplit(upstream).netloc)
     handler = type("Handler", (LineHandler,), {"line": line})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        server.daemon_threads = True
+    with LineServer(("127.0.0.1", 0), handler) as server:
         line.url = f"http://127.0.0.1:{server.server_port}"
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
