@@ -48,13 +48,13 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
         (metadata / "entry_points.txt").write_text("\n".join(sections))
         monkeypatch.syspath_prepend(root)
         made.append(name)
-        plugins.read_metadata.cache_clear()
+        plugins.published.cache_clear()
 
     yield installed
     for name in made:
         sys.modules.pop(name, None)
     monkeypatch.undo()
-    plugins.read_metadata.cache_clear()
+    plugins.published.cache_clear()
 
 
 ROOT = Path(__file__).parents[1]

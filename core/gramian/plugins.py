@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import lru_cache
 from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from typing import Any
@@ -70,6 +70,29 @@ def check(settings: Settings) -> None:
             if kind != "transport" or settings.transports != DEFAULT_TRANSPORTS:
                 raise
             log.info("no federation can use the transport '%s': %s", name, error)
+    for name, meant in _misspelt(settings).items():
+        log.warning("the variable %s means nothing to the selected plugins; is it to be %s?", name, meant)
+
+
+def variables(settings: Settings) -> dict[str, Option]:
+    """The options of all selected plugins by their variables. Raises PluginError."""
+    found = {}
+    for kind, name in selected(settings):
+        if name in names(kind):
+            declarations = declared(load(kind, name), kind, name)
+            found.update({options.variable(name, option.name): option for option in declarations})
+    return found
+
+
+def _misspelt(settings: Settings) -> dict[str, str]:
+    """Variables that are no option, but nearly one, and that option's variable."""
+    known = variables(settings)
+    near = {
+        name: difflib.get_close_matches(name, known, 1, cutoff=0.9)
+        for name in settings.environment
+        if name not in known
+    }
+    return {name: close[0] for name, close in near.items() if close and close[0] not in settings.environment}
 
 
 def make(kind: str, name: str, settings: Settings, **context: Any) -> Any:
@@ -149,15 +172,10 @@ def claimants(kind: str, key: str, preferred: Collection[str]) -> Collection[str
     return claiming.intersection(preferred) or claiming
 
 
-def published(group: str) -> EntryPoints:
-    """All entry points of a group."""
-    return read_metadata().select(group=group)
-
-
 @lru_cache
-def read_metadata() -> EntryPoints:
-    """All entry points of everything installed, once for all groups: that takes longest of all here."""
-    return entry_points()
+def published(group: str) -> EntryPoints:
+    """All entry points of a group, read once: the metadata of everything installed takes longest of all here."""
+    return entry_points(group=group)
 
 
 def source(entry: EntryPoint) -> str:
@@ -198,23 +216,28 @@ def _check_api(entry: EntryPoint, module: object) -> None:
 
 def _check_hooks(entry: EntryPoint, module: object, kind: str) -> None:
     """What pluggy would pass over, or say without a remedy."""
-    known = [name for name in dir(hookspecs) if name.startswith(_PREFIX)]
-    own = {name: value for name, value in vars(module).items() if name.startswith(_PREFIX) and callable(value)}
     plugin = f"the plugin '{entry.name}'"
-    for name, function in own.items():
-        if name not in known:
-            close = difflib.get_close_matches(name, known, 1)
-            raise PluginError(
-                f"{plugin} has a hook '{name}', which there is not; {f'did you mean {close[0]}?' if close else ''}"
-                f" known: {', '.join(known)}"
-            )
-        if not hasattr(function, "gramian_impl"):
-            raise PluginError(f"{plugin} has a function '{name}' that is no hook: put @hookimpl above it")
-        allowed = inspect.signature(getattr(hookspecs, name)).parameters
-        unknown = [argument for argument in inspect.signature(function).parameters if argument not in allowed]
-        if unknown:
-            raise PluginError(
-                f"{plugin}: the hook '{name}' has no argument {', '.join(unknown)}; it may take {', '.join(allowed)}"
-            )
-    if not own.keys() & set(HOOKS[kind]):
+    own = {name: getattr(module, name) for name in dir(module) if name.startswith(_PREFIX)}
+    functions = {name: value for name, value in own.items() if callable(value)}
+    for name, function in functions.items():
+        _check_hook(plugin, name, function)
+    if not functions.keys() & set(HOOKS[kind]):
         raise PluginError(f"{plugin} has no hook of its kind: write {' or '.join(HOOKS[kind])}")
+
+
+def _check_hook(plugin: str, name: str, function: Callable[..., object]) -> None:
+    known = [hook for hook in dir(hookspecs) if hook.startswith(_PREFIX)]
+    close = difflib.get_close_matches(name, known, 1, cutoff=0.8)
+    if name not in known:
+        if close or hasattr(function, "gramian_impl"):
+            meant = f"did you mean {close[0]}? " if close else ""
+            raise PluginError(f"{plugin} has a hook '{name}', which there is not; {meant}known: {', '.join(known)}")
+        return  # a function of the plugin's own
+    if not hasattr(function, "gramian_impl"):
+        raise PluginError(f"{plugin} has a function '{name}' that is no hook: put @hookimpl above it")
+    allowed = inspect.signature(getattr(hookspecs, name)).parameters
+    unknown = [argument for argument in inspect.signature(function).parameters if argument not in allowed]
+    if unknown:
+        raise PluginError(
+            f"{plugin}: the hook '{name}' has no argument {', '.join(unknown)}; it may take {', '.join(allowed)}"
+        )

@@ -64,6 +64,22 @@ HEAD = 'from gramian.hookspecs import Option, hookimpl\ngramian_api = "1"\n'
 OPTIONS = HEAD + "@hookimpl\ndef gramian_compute(): ...\n@hookimpl\ndef gramian_options(kind, name): return "
 
 
+def test_functions_of_a_plugin_may_have_its_prefix(install: Install) -> None:
+    """What is near no hook and not marked is the plugin's own affair."""
+    install("acme", GOOD + "\ndef gramian_acme_helper(x): ...\n", {"compute.acme": "acme"})
+    assert plugins.make("compute", "acme", settings())
+
+
+def test_plugin_may_be_an_object_of_a_module(install: Install) -> None:
+    """An entry point can name one; its methods are the hooks."""
+    code = (
+        HEAD
+        + "class Acme:\n    gramian_api = '1'\n    @hookimpl\n    def gramian_compute(self):\n        return self\n"
+    )
+    install("acme", code + "made = Acme()\n", {"compute.acme": "acme:made"})
+    assert type(plugins.make("compute", "acme", settings())).__name__ == "Acme"
+
+
 @pytest.mark.parametrize(
     ("code", "words"),
     [
@@ -166,6 +182,16 @@ def test_check_misses_no_transport_that_was_asked_for() -> None:
     plugins.check(Settings())
     with pytest.raises(PluginError, match="no plugin 'natz' of kind transport is installed; did you mean 'nats'"):
         plugins.check(Settings(transports=("natz",)))
+
+
+def test_check_warns_of_a_variable_that_is_nearly_an_option(caplog: pytest.LogCaptureFixture) -> None:
+    """It would be ignored in silence; others' variables and those of plugins that are not selected are left alone."""
+    odd = ("GRAMIAN_SQLITE_BUSY_TIMEOUT", "GRAMIAN_DYNAMODB_TABLE", "GRAMIAN_HOME", "GRAMIAN_THREADS_WORKERS")
+    plugins.check(Settings(environment=dict.fromkeys(odd, "3")))
+    warned = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(warned) == 1
+    assert "GRAMIAN_SQLITE_BUSY_TIMEOUT means nothing" in warned[0]
+    assert "GRAMIAN_SQLITE_BUSY_TIMEOUT_S?" in warned[0]
 
 
 def test_every_kind_has_hooks_and_every_hook_a_kind() -> None:

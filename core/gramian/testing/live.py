@@ -148,8 +148,9 @@ class LiveScheduler(Live):
     """Fixtures of the suite of schedulers."""
 
     @pytest.fixture
-    def state(self, settings: Settings) -> Iterator[Any]:
-        store = plugins.make("state", settings.state, settings)
+    def state(self, tmp_path: Path) -> Iterator[Any]:
+        """Not the node's: a scheduler under test would take its due pulses, and pulse nothing."""
+        store = plugins.make("state", "sqlite", Settings(home=tmp_path / "state"))
         yield store
         store.close()
 

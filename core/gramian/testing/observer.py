@@ -20,12 +20,12 @@ from gramian.settings import Settings
 from gramian.testing.state import race
 
 EVENTS: tuple[events.Event, ...] = (
-    events.SnapshotPublished("clinic", "study", "f" * 32, "a" * 32, 3, 40, 9_000),
-    events.SnapshotAccepted("clinic", "study", "f" * 32, "b" * 32, 1_800_000_000_000, 10**9),
-    events.SnapshotRefused("clinic", "p.-_@+", "f" * 32, "b" * 32, 'its head is "forged";\té\U0001f600 %s {x} \\'),
-    events.FederatedUpdated("clinic", "study", "f" * 32, 0, "", ""),
-    events.FederatedUpdated("clinic", "study", "f" * 32, 90, "d" * 64, "e" * 64),
-    events.ModelBuilt("clinic", "study", "model", "mlr", "federated", 90, 12),
+    events.SnapshotPublished("contract", "study", "f" * 32, "a" * 32, 3, 40, 9_000),
+    events.SnapshotAccepted("contract", "study", "f" * 32, "b" * 32, 1_800_000_000_000, 10**9),
+    events.SnapshotRefused("contract", "p.-_@+", "f" * 32, "b" * 32, 'its head is "forged";\té\U0001f600 %s {x} \\'),
+    events.FederatedUpdated("contract", "study", "f" * 32, 0, "", ""),
+    events.FederatedUpdated("contract", "study", "f" * 32, 90, "d" * 64, "e" * 64),
+    events.ModelBuilt("contract", "study", "model", "mlr", "federated", 90, 12),
 )
 
 
