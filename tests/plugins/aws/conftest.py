@@ -158,7 +158,16 @@ def dynamodb_local(dynamodb_local_jars: Path, tmp_path_factory: pytest.TempPathF
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     log = tmp_path_factory.mktemp("dynamodb-local") / "log"
-    command = ["java", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xmx512m", f"-Djava.library.path={jars}"]
+    # So that it ends with this process, however that ends.
+    with_parent = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
+    command = [
+        *with_parent,
+        "java",
+        "-XX:+UseSerialGC",
+        "-XX:TieredStopAtLevel=1",
+        "-Xmx512m",
+        f"-Djava.library.path={jars}",
+    ]
     program = ["-cp", f"{jars}/*", str(ROOT / "tests" / "aws" / "DynamoDbLocal.java")]
     options = ["-disableTelemetry", "-inMemory", "-port", str(port)]
     environment = {**os.environ, "DDB_LOCAL_TELEMETRY": "0"}
