@@ -419,7 +419,8 @@ class JobRunner(Protocol):
     """Has submitted jobs done later, here or elsewhere. What they are about stands in their records."""
 
     patience_s: float = 0.0
-    """How long a job may wait for a process to take it up; 0: jobs run in this process, and end with it."""
+    """How long a job may wait for a process to take it up, or for `submit` to name it; 0: jobs run in this process, and
+    end with it."""
 
     def submit(self, cid: str, number: int, execute: Callable[[], None]) -> str:
         """Run `execute` in this process, or have `gramian.usecases.jobs.execute(node, cid, number)` called in another.

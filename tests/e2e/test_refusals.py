@@ -44,7 +44,7 @@ def free_port() -> int:
         ({"nats_hosts": "http://localhost:4222"}, "nats_hosts"),
         ({"nats_hosts": "nats://169.254.169.254:4222"}, "nats_hosts"),
         ({"fed_local_type": "tpu"}, "fed_local_type must be cpu or gpu"),
-        ({"fed_local_type": "gpu"}, "needs a GPU compute plugin"),
+        ({"fed_local_type": "gpu"}, "this node has no GPU, neither a queue"),
         ({"fed_encrypt": "perhaps"}, "fed_encrypt must be true or false"),
         ({"fed_use_smpc": "true"}, "fed_use_smpc=true is not available yet"),
         ({"fed_use_smpc": True}, "fed_use_smpc=true is not available yet"),

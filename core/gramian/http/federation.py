@@ -13,9 +13,10 @@ from gramian.http.envelope import respond
 from gramian.http.request import FlatMap, current, read_body
 from gramian.http.views import job_created, node, string_list
 from gramian.usecases import jobs
-from gramian.usecases.federation import control, explore, found, invite, journal, line, members, membership
+from gramian.usecases.federation import control, explore, found, gpu, invite, journal, line, members, membership
 from gramian.usecases.federation import join as joining
 from gramian.usecases.federation.requests import flag, text_of
+from gramian.usecases.projects import lifecycle
 
 SYNC_WAIT_S = 20.0
 
@@ -106,8 +107,12 @@ def set_explore_peers(cid: str, pid: str) -> Response:
 def full_sync(cid: str, pid: str) -> Response:
     """Sync now: answers when this node's own pass is over; the others are nudged.
 
-    Where another process syncs, it is waited for 20 seconds, and answered with its job if it takes longer.
+    Where another process syncs, it is waited for 20 seconds, and answered with its job if it takes longer. A machine
+    with a GPU is not waited for.
     """
+    project = lifecycle.find(node(), cid, pid)
+    if gpu.is_elsewhere(node(), project):
+        return job_created(gpu.pulse(node(), project, nudge=True))
     if not node().settings.sync_jobs:
         from gramian.usecases.federation import pulse
 

@@ -70,7 +70,7 @@ def _change(project: Project, kind: str) -> Response:
     later, frame = call.flag("async", default=False), frames.decode(call.body)
 
     def run(operation: str | None) -> Response:
-        if later:
+        if later or batches.wants_gpu(here, project, kind, call.body):
             return job_created(batches.submit(here, project, kind, call.body, operation))
         from gramian.usecases.projects import rows
 

@@ -19,11 +19,12 @@ from typing import TypeVar
 import msgspec
 
 from gramian.domain import typed
-from gramian.errors import ConditionFailed, GramianError, InvalidRequest, Unavailable
+from gramian.errors import ConditionFailed, GramianError, InvalidRequest, PluginError, Unavailable
 from gramian.faults import step
 from gramian.node import Node
-from gramian.ports import ABSENT, Delete, JobRunner, Write
+from gramian.ports import ABSENT, Delete, JobRunner, StateStore, Write
 from gramian.usecases import records
+from gramian.usecases.federation import journal
 from gramian.usecases.projects import lifecycle
 from gramian.usecases.projects.lifecycle import Project
 
@@ -44,6 +45,7 @@ KINDS = {
     "forget": ("gramian.usecases.projects.batches", "forget"),
     "build": ("gramian.usecases.modeling.models", "run_build"),
     "upload": ("gramian.usecases.projects.uploads", "run"),
+    "gpu_pulse": ("gramian.usecases.federation.gpu", "run"),
     "sync": ("gramian.usecases.federation.pulse", "run_job"),
 }
 """Module and function, called with a Task, that does a job of each kind; imported where one runs: some need numpy."""
@@ -218,6 +220,14 @@ def find(node: Node, cid: str, number: int) -> Job:
     return _finish(node, cid, number, reason) if reason else stored.record
 
 
+def pid_of(state: StateStore, cid: str, number: int) -> str:
+    """The project that a job is about, empty if it is about none; for runners. Raises InvalidRequest."""
+    stored = records.load(state, partition(cid), _key(number), Job)
+    if stored is None:
+        raise InvalidRequest("No such job")
+    return stored.record.pid
+
+
 def wait(node: Node, cid: str, number: int, timeout_s: float, *, poll_s: float = 0.1) -> Job:
     """The job once it is done, or as it stands after `timeout_s`."""
     deadline = node.clock() + timeout_s
@@ -364,15 +374,16 @@ def _cause_of_death(node: Node, job: Job) -> str:
     """Why a job that is not done never will be; empty if it may."""
     if job.is_done:
         return ""
-    if job.instance and not node.instance_alive(job.instance):
-        return STOPPED
-    try:
-        runner = _runner(node, job.runner)
-    except GramianError as error:
-        return str(error)
-    if not job.instance and node.clock() > job.started_at / 1000 + runner.patience_s:
-        return "no process has taken the job up in time; submit it again"
-    return runner.failure(job.handle) if job.handle else ""
+    if job.handle:
+        # Its runner knows best, if this process has it.
+        with suppress(PluginError):
+            return _runner(node, job.runner).failure(job.handle)
+    if job.instance:
+        return "" if node.instance_alive(job.instance) else STOPPED
+    with suppress(PluginError):
+        if node.clock() > job.started_at / 1000 + _runner(node, job.runner).patience_s:
+            return "no process has taken the job up in time; submit it again"
+    return ""
 
 
 def _finish(node: Node, cid: str, number: int, error: str) -> Job:
@@ -393,8 +404,17 @@ def _finish(node: Node, cid: str, number: int, error: str) -> Job:
             continue
         step("job.finished")
         _free_body(node, done)
+        if error and done.runner == GPU:
+            _tell_user(node, cid, done)
         return done
     raise Unavailable("the job changes too quickly; ask again")
+
+
+def _tell_user(node: Node, cid: str, job: Job) -> None:
+    """In the error log of the project: nobody waits for a job that the scheduler submitted."""
+    with suppress(InvalidRequest):
+        project = lifecycle.find(node, cid, job.pid)
+        journal.error(node, project, f"the job '{job.kind}' on the GPU failed: {job.error}")
 
 
 def _revise(node: Node, cid: str, number: int, change: Callable[[Job], Job]) -> Job | None:

@@ -25,7 +25,7 @@ UPDATE_ATTEMPTS = 100
 # Keys within the partition of a project; those that end in a slash are followed by an id.
 ATTRIBUTES, BASE, DELTA, OPERATION, FORGETS = "attributes", "base", "delta/", "operation/", "forgets"
 FEDERATION, ROSTER, INVITATION, PUBLICATION, PEER = "federation", "roster", "invitation/", "publication", "peer/"
-FEDERATED, MODEL, LEASE, BODY, UPLOAD = "federated", "model/", "lease", "body/", "upload/"
+FEDERATED, MODEL, LEASE, BODY, UPLOAD, TURN = "federated", "model/", "lease", "body/", "upload/", "turn"
 TRIE = "trie"
 
 

@@ -28,6 +28,7 @@ from gramian.usecases.federation import (
     control,
     deciding,
     explore,
+    gpu,
     inner_nodes,
     journal,
     lease,
@@ -102,10 +103,20 @@ def scheduled(node: Node, cid: str, pid: str) -> None:
         # A deletion that was cut short left its entry behind.
         node.scheduler.remove(cid, pid)
         return
-    if member.record.pulsing and not member.record.left:
-        run(node, cid, pid)
-    else:
+    if not member.record.pulsing or member.record.left:
         node.scheduler.remove(cid, pid)
+    elif gpu.is_elsewhere(node, member.project):
+        _submitted(node, member.project)
+    else:
+        run(node, cid, pid)
+
+
+def _submitted(node: Node, project: Project) -> None:
+    try:
+        gpu.pulse(node, project)
+    except GramianError as error:
+        journal.error(node, project, f"no pulse could be submitted to a GPU: {error}")
+        raise
 
 
 def _pass(node: Node, member: Member, link: Link, keep_lease: Callable[[], None]) -> None:

@@ -12,6 +12,7 @@ from gramian.domain import schedule
 from gramian.errors import InvalidRequest, PluginError
 from gramian.node import Node
 from gramian.ports import Transport
+from gramian.usecases.federation import gpu
 
 log = logging.getLogger(__name__)
 MAX_NAME_CHARS = 256
@@ -81,7 +82,7 @@ def wishes(node: Node, values: Mapping[str, object]) -> Wishes:
         name,
         str(period),
         flag(values, "fed_encrypt"),
-        _local_type(text_of(values, "fed_local_type", "cpu").lower() or "cpu"),
+        _local_type(node, text_of(values, "fed_local_type", "cpu").lower() or "cpu"),
         flag(values, "fed_push") if "fed_push" in values else True,
         transport,
         options,
@@ -143,9 +144,12 @@ def refuse_what_is_missing(values: Mapping[str, object]) -> None:
             raise InvalidRequest(f"{key}: contracts are not available yet; leave it out")
 
 
-def _local_type(kind: str) -> str:
+def _local_type(node: Node, kind: str) -> str:
     if kind not in ("cpu", "gpu"):
         raise InvalidRequest(f"fed_local_type must be cpu or gpu, not '{kind[:40]}'")
-    if kind == "gpu" and "cupy" not in plugins.names("compute"):
-        raise InvalidRequest("fed_local_type=gpu needs a GPU compute plugin (compute.cupy); none is installed here")
+    if kind == "gpu" and not gpu.is_available(node):
+        raise InvalidRequest(
+            "fed_local_type=gpu: this node has no GPU, neither a queue of machines with one (GRAMIAN_GPU_JOBS=batch) "
+            "nor its own (GRAMIAN_COMPUTE=cupy); use cpu"
+        )
     return kind

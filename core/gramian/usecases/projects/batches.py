@@ -9,6 +9,7 @@ import msgspec
 from gramian.domain import frame as frames
 from gramian.node import Node
 from gramian.usecases import jobs
+from gramian.usecases.federation import gpu
 from gramian.usecases.projects.lifecycle import Project
 
 
@@ -19,9 +20,14 @@ class Batch(msgspec.Struct, frozen=True):
 
 
 def submit(node: Node, project: Project, kind: str, body: bytes, operation: str | None) -> int:
-    """Have a DataFrame learned or forgotten (`kind`) in the background; returns the job's number."""
-    batch = Batch(operation or token_hex(16))
-    return jobs.submit(node, project.cid, kind, batch, project=project, body=body, operation=operation)
+    """Have a DataFrame learned or forgotten (`kind`) in a job; returns its number. Raises Unavailable."""
+    batch, elsewhere = Batch(operation or token_hex(16)), wants_gpu(node, project, kind, body)
+    return gpu.submit(node, project, kind, batch, body=body, operation=operation, elsewhere=elsewhere)
+
+
+def wants_gpu(node: Node, project: Project, kind: str, body: bytes) -> bool:
+    """Whether a batch is to be learned on a GPU elsewhere, and therefore in a job."""
+    return kind == "learn" and len(body) >= gpu.LARGE_BATCH_BYTES and gpu.is_elsewhere(node, project)
 
 
 def learn(task: jobs.Task) -> None:

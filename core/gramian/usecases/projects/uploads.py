@@ -21,6 +21,7 @@ from gramian.faults import step
 from gramian.node import Node
 from gramian.ports import ABSENT, Delete, Ticket, Write
 from gramian.usecases import jobs, records
+from gramian.usecases.federation import gpu
 from gramian.usecases.projects import ledger
 from gramian.usecases.projects.lifecycle import Project
 from gramian.usecases.records import UPLOAD
@@ -86,7 +87,8 @@ def learn(node: Node, project: Project, id_: str, columns: Columns | None) -> in
     if not upload.learned and node.uploads.find(project.uid, id_) is None:
         raise InvalidRequest("the file has not arrived yet: PUT it to the address that the upload was created with")
     wanted = Learn(id_, None if columns is None else _types(columns))
-    return jobs.submit(node, project.cid, "upload", wanted, project=project, operation=f"upload {id_}")
+    elsewhere = gpu.is_elsewhere(node, project)
+    return gpu.submit(node, project, "upload", wanted, operation=f"upload {id_}", elsewhere=elsewhere)
 
 
 def delete(node: Node, project: Project, id_: str) -> None:
