@@ -45,7 +45,7 @@ class Observers:
                 getattr(observer.manager.hook, HOOKS[type(event)])(
                     settings=self._settings, options=observer.options, event=event
                 )
-            except Exception:
+            except (Exception, SystemExit):
                 log.exception("the observer %s failed at %s", observer.name, type(event).__name__)
 
     @cached_property

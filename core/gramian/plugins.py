@@ -193,7 +193,7 @@ def _imported(entry: EntryPoint) -> Any:
         return entry.load()
     except ImportError as error:
         raise PluginError(f"the plugin '{entry.name}' cannot be imported: {error}; install what it needs") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise PluginError(
             f"the plugin '{entry.name}' fails when it is imported: {type(error).__name__}: {error}; "
             f"mend or replace {source(entry)}"

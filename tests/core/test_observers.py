@@ -34,7 +34,14 @@ def gramian_options(kind, name):
 HEARS_ALL = HEAD + "".join(
     f"\n@hookimpl\ndef {hook}(options, event):\n    heard.append((options['prefix'], event))\n" for hook in EVENTS
 )
-RAISES = HEAD + "\n@hookimpl\ndef gramian_snapshot_published(event):\n    raise RuntimeError('on purpose')\n"
+RAISES = """
+from gramian.hookspecs import hookimpl
+gramian_api = "1"
+
+@hookimpl
+def gramian_snapshot_published(event):
+    raise ERROR("on purpose")
+"""
 
 
 @pytest.mark.parametrize("hook", EVENTS)
@@ -46,9 +53,12 @@ def test_each_event_reaches_its_hook_with_the_options(install: Install, hook: st
     assert observers.HOOKS[type(EVENTS[hook])] == hook
 
 
-def test_observer_that_raises_is_logged_and_the_next_hears(install: Install, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("error", ["RuntimeError", "SystemExit"])
+def test_observer_that_raises_is_logged_and_the_next_hears(
+    install: Install, caplog: pytest.LogCaptureFixture, error: str
+) -> None:
     """With its name, for whoever has to mend it."""
-    install("bad", RAISES, {"observer.bad": "bad"})
+    install("bad", RAISES.replace("ERROR", error), {"observer.bad": "bad"})
     install("acme", HEARS_ALL, {"observer.acme": "acme"})
     with caplog.at_level(logging.ERROR):
         Observers(Settings(observers=("bad", "acme"))).tell(EVENTS["gramian_snapshot_published"])

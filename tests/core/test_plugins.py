@@ -86,6 +86,7 @@ def test_plugin_may_be_an_object_of_a_module(install: Install) -> None:
         ("import not_installed_anywhere", "cannot be imported: No module named 'not_installed_anywhere'; install"),
         ("from gramian.hookspecs import hookimpl", r'module acme needs the line gramian_api = "1"'),
         ('gramian_api = "2"', "for version '2' of the hooks, this Gramian has '1': install a version of acme 1.5"),
+        ("raise SystemExit(3)", r"fails when it is imported: SystemExit: 3; mend"),
         (
             "raise RuntimeError('at once')",
             r"fails when it is imported: RuntimeError: at once; mend .* acme 1.5 \(acme\)",

@@ -12,6 +12,7 @@ import os
 import secrets
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -36,16 +37,18 @@ class Worker:
     def __init__(self, plugin: str, settings: Settings) -> None:
         home = {} if settings.home is None else {"GRAMIAN_HOME": str(settings.home)}
         path = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - as long as the process
         self._process = subprocess.Popen(  # noqa: S603 - this interpreter
             [sys.executable, "-m", "gramian.testing.worker", plugin],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=self._errors,
             text=True,
             env={**os.environ, **settings.environment, **home, **path},
         )
 
     def wait_until_open(self) -> None:
-        """Raises AssertionError if it could not open the plugin; its words are in the standard error."""
+        """Raises AssertionError with its last words if it could not open the plugin."""
         assert self.answer() == "open"
 
     def start(self, task: str, **arguments: object) -> None:
@@ -57,7 +60,7 @@ class Worker:
     def answer(self) -> Any:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
-        assert line, "the other process ended with an error; see its standard error"
+        assert line, f"the other process ended: {self._last_words()}"
         return json.loads(line)
 
     def kill(self) -> None:
@@ -65,6 +68,12 @@ class Worker:
         self._process.kill()
         with contextlib.suppress(BrokenPipeError):
             self._process.communicate()
+        self._errors.close()
+
+    def _last_words(self) -> str:
+        self._process.wait()
+        self._errors.seek(0)
+        return (self._errors.read().strip().splitlines() or ["without a word"])[-1]
 
 
 def at_once(workers: list[Worker], task: str, numbered: str = "", **arguments: object) -> list[Any]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 
-from gramian.errors import InvalidRequest
+from gramian.errors import InvalidRequest, Unavailable
 from gramian.node import Node
-from gramian.usecases.federation import requests
+from gramian.ports import ABSENT
+from gramian.usecases import records
+from gramian.usecases.federation import found, membership, requests
 
 CODE = """
 from gramian.hookspecs import hookimpl
@@ -17,8 +20,13 @@ gramian_api = "1"
 
 class Bus:
     secret_options = frozenset()
+    removed = []
     def check_options(self, options):
         return {**options, "checked": "yes"}
+    def open(self, options):
+        return self
+    def destroy(self, fed_id):
+        self.removed.append(fed_id)
     def close(self): ...
 
 @hookimpl
@@ -75,3 +83,23 @@ def test_keys_of_a_transport_that_is_not_installed_are_refused(bus_node: Node) -
     node = dataclasses.replace(bus_node, settings=dataclasses.replace(bus_node.settings, transports=("nats", "car")))
     with pytest.raises(InvalidRequest, match=r"car_wheels asks for .*no plugin 'car' of kind transport is installed"):
         requests.wishes(node, {**BASICS, "car_wheels": "4"})
+
+
+def test_federation_whose_transport_was_disabled_is_unavailable(bus_node: Node) -> None:
+    """Not a mistake of whoever asks, and not the end: enabling it again mends it."""
+    member = SimpleNamespace(record=SimpleNamespace(transport="car"), transport_options=dict)
+    with pytest.raises(
+        Unavailable, match=r"'car' is not enabled on this node; enabled: nats, bus \(GRAMIAN_TRANSPORT\)"
+    ):
+        membership.connect(bus_node, member)
+
+
+def test_founding_in_a_disabled_transport_holds_up_no_other(bus_node: Node) -> None:
+    """What is left of it is removed when that is possible again."""
+    node = dataclasses.replace(bus_node, instance_alive=lambda _instance: False)
+    for fed_id, transport in (("0" * 32, "car"), ("1" * 32, "bus")):
+        sealed = membership.seal_secrets(node, fed_id, records.Secrets({}))
+        node.state.write(records.put(found.FOUNDINGS, fed_id, records.Founding(sealed, "", transport), ABSENT))
+    found.sweep(node)
+    assert node.transport("bus").removed == ["1" * 32]
+    assert list(records.listed(node.state, found.FOUNDINGS, "", records.Founding)) == ["0" * 32]

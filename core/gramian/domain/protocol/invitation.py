@@ -26,7 +26,7 @@ _REDEMPTION_PATH = re.compile(r".*/symetry/rest/([^/]+)/fedml/([^/]+)/createPoli
 @dataclass(frozen=True, slots=True)
 class Invitation:
     """`secret` is random and for this invitation only: a key of the whole group here would let every member read
-    redemptions or pose as the admin. `options`: what the federation's transport needs."""
+    redemptions or pose as the admin. `options`: all else, which is what the federation's transport needs."""
 
     fed_id: str
     fed_name: str

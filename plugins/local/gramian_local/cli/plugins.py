@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -69,8 +69,9 @@ def show(name: str) -> None:
 @plugins.command()
 @click.argument("name")
 @click.option("--set", "keys", multiple=True, metavar="KEY=VALUE", help="A key of a federation's map, for a transport.")
+@click.option("--one-process", is_flag=True, help="For a plugin that lives within one process: try it from no other.")
 @click.option("--only", default="", metavar="WORDS", help="Only the tests that match, as pytest's -k.")
-def check(name: str, keys: Sequence[str], only: str) -> None:
+def check(name: str, keys: Sequence[str], one_process: bool, only: str) -> None:
     """Run the contract of plugin NAME against it as the environment configures it.
 
     What the tests write lies in places of their own and is removed; a transport makes federations of its own.
@@ -87,7 +88,13 @@ def check(name: str, keys: Sequence[str], only: str) -> None:
     from gramian import plugins as found
 
     found.opened(kind, plugin, settings)  # what is wrong already is said in one line
-    outcomes = running.run(f"{kind}.{plugin}", environment=_live(), options=dict(map(_pair, keys)), only=only)
+    outcomes = running.run(
+        f"{kind}.{plugin}",
+        environment=_live(),
+        options=dict(map(_pair, keys)),
+        only=only,
+        across_processes=not one_process,
+    )
     _report(outcomes)
     sys.exit(1 if any(outcome.result == "failed" for outcome in outcomes) else 0)
 
@@ -187,7 +194,9 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     except ImportError:
         _plain(head, rows)
         return
-    table: Any = Table(*head)
+    table = Table()
+    for number, title in enumerate(head):
+        table.add_column(title, overflow="fold", no_wrap=all(" " not in row[number] for row in rows))
     for row in rows:
         table.add_row(*map(Text, row))
     Console().print(table)
