@@ -51,6 +51,7 @@ def requests(nats_url: str) -> dict[str, Request]:
     """By function, in an order in which each finds what it needs."""
     fed = "/fedml/study/"
     founded = {"fed_name": "study", "sync_sched": "m30", "nats_hosts": nats_url, "nats_stream_max_memory": "16777216"}
+    account = {"aws_access_key": "AKIAIOSFODNN7EXAMPLE", "aws_secret_key": "made up", "aws_region": "us-east-1"}
     return {
         "get_openapi": Request("GET", "/openapi.json", signed=False),
         "refuse_unknown": Request("GET", "/nothing/here"),
@@ -95,6 +96,8 @@ def requests(nats_url: str) -> dict[str, Request]:
         "get_error_log": Request("GET", f"{fed}getErrorLog"),
         "clear_error_log": Request("DELETE", f"{fed}clearErrorLog"),
         "evict_peer": Request("POST", f"{fed}evict", {"peer": PEER}),
+        "get_aws_info": Request("POST", "/fedml/awsinfo", sealed=account),
+        "get_project_aws_info": Request("POST", f"{fed}awsinfo", sealed=account),
         "leave_federation": Request("POST", f"{fed}leave"),
         "stop_pulse": Request("GET", f"{fed}stopPulse"),
         "delete_project": Request("DELETE", "/projects/study"),
