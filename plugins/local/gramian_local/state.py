@@ -36,9 +36,8 @@ class SqliteStateStore(StateStore):
         self._broom = Broom(_SWEEP)
 
     def get(self, partition: str, key: str) -> Item | None:
-        with self._database.reading() as connection:
-            row = connection.execute(_GET, (partition.encode(), key.encode(), self._clock())).fetchone()
-        return None if row is None else Item(*row)
+        rows = self._database.read(_GET, (partition.encode(), key.encode(), self._clock()))
+        return Item(*rows[0]) if rows else None
 
     def write(self, *writes: Write) -> None:
         validate(writes)
@@ -53,8 +52,7 @@ class SqliteStateStore(StateStore):
             raise ValueError("limit must not be negative")
         statement, bounds = _range(prefix.encode(), after.encode(), reverse=reverse)
         values = (partition.encode(), self._clock(), *bounds, -1 if limit is None else limit)
-        with self._database.reading() as connection:
-            rows = connection.execute(statement, values).fetchall()
+        rows = self._database.read(statement, values)
         return [(key.decode(), Item(value, version)) for key, value, version in rows]
 
     def close(self) -> None:
