@@ -156,11 +156,13 @@ def test_lost_job_is_in_the_error_log_and_the_next_pulse_goes_through(federation
     machine.lost["batch-1"] = "its container ended (Host EC2 terminated)"
     pulse.scheduled(own.node, "gpu", "study")
     assert machine.waiting == [("gpu", 1), ("gpu", 2)]
+    assert not gpu.went_well(own.node, project_of(own))
     (line,) = own.client.error_log("study")
     assert "the job 'gpu_pulse' on the GPU failed: its container ended (Host EC2 terminated)" in line
     jobs.execute(own.node, "gpu", 1)  # its container was only slow, after all
     assert "Host EC2" in jobs.find(own.node, "gpu", 1).error
     assert gpu.work(own.node, "gpu", "study") == ""
+    assert gpu.went_well(own.node, project_of(own))
     cpu.client.sync("study")
     pulse.scheduled(own.node, "gpu", "study")
     gpu.work(own.node, "gpu", "study")

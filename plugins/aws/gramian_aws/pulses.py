@@ -8,9 +8,12 @@ from typing import Any, Final
 
 import msgspec
 
+from gramian.errors import InvalidRequest
 from gramian.node import Node
 from gramian.ports import Delete
 from gramian.usecases import records
+from gramian.usecases.federation import gpu
+from gramian.usecases.projects import lifecycle
 from gramian_aws.lambda_jobs import run_job
 
 log = logging.getLogger(__name__)
@@ -31,8 +34,19 @@ def pulse(node: Node, event: Mapping[str, Any]) -> None:
         run_job(node, event)
         return
     cid, pid = str(event["cid"]), str(event["pid"])
+    was_good = _was_good(node, cid, pid)
     pulses.scheduled(node, cid, pid)
-    note_good(node, cid, pid)
+    if was_good:
+        note_good(node, cid, pid)
+
+
+def _was_good(node: Node, cid: str, pid: str) -> bool:
+    """Of a pulse that a job makes elsewhere, what became of the last one; of any other, that it raises nothing."""
+    try:
+        project = lifecycle.find(node, cid, pid)
+    except InvalidRequest:
+        return True
+    return not gpu.is_elsewhere(node, project) or gpu.went_well(node, project)
 
 
 def note_good(node: Node, cid: str, pid: str) -> None:

@@ -127,6 +127,16 @@ def running(node: Node, project: Project) -> int | None:
     return number if number and _is_under_way(node, project, number) else None
 
 
+def went_well(node: Node, project: Project) -> bool:
+    """Whether the node's last job on a GPU is done and has not failed; so it is before the first."""
+    number = records.load_or(node.state, project.partition, TURN, Turn()).record.number
+    try:
+        job = jobs.find(node, project.cid, number) if number else None
+    except InvalidRequest:  # forgotten since
+        job = None
+    return job is None or (job.is_done and not job.error)
+
+
 def _take_turn(node: Node, project: Project) -> Callable[[int], Sequence[Write]]:
     def take(number: int) -> Sequence[Write]:
         last = records.load_or(node.state, project.partition, TURN, Turn())
