@@ -94,7 +94,10 @@ class EventBridgeScheduler(Scheduler):
         return True
 
     def soon(self, cid: str, pid: str) -> None:
-        """Start the function at once; it does nothing for a project that does not pulse. Raises StoreError."""
+        """Start the function at once. Raises StoreError.
+
+        The function looks whether the project pulses: a schedule just made may not be found here yet.
+        """
         invoke(self._target.function, {"cid": cid, "pid": pid})
 
     def remove(self, cid: str, pid: str) -> None:
