@@ -99,7 +99,7 @@ def of(node: Node, project: Project) -> Member:
 
 
 def admin(node: Node, cid: str, pid: str) -> Member:
-    """Raises InvalidRequest unless this node founded the federation."""
+    """Raises InvalidRequest unless this node is the federation's admin, as far as it knows."""
     member = load(node, cid, pid)
     require_admin(member)
     return member
