@@ -20,6 +20,8 @@ import pytest
 from gramian import plugins
 
 pytest.register_assert_rewrite("gramian.testing")
+# Whatever a test forgets: nothing here ever talks to the real AWS.
+os.environ |= {"AWS_ENDPOINT_URL": "http://127.0.0.1:1", "AWS_EC2_METADATA_DISABLED": "true"}
 
 
 @pytest.fixture(scope="session")

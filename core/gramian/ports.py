@@ -388,6 +388,16 @@ class MemberLogins(Protocol):
         ...
 
 
+@runtime_checkable
+class Inventory(Protocol):
+    """What a transport has besides, if it can list what an account of the service that it runs on holds."""
+
+    def inventory(self, options: Mapping[str, str]) -> Mapping[str, object]:
+        """An entity of the contract, as JSON. `options` hold credentials to look with. Raises InvalidRequest,
+        TransportError."""
+        ...
+
+
 class Scheduler(Protocol):
     """Runs due pulses: one entry per pulsing project, under a stable name."""
 

@@ -36,7 +36,7 @@ OPERATIONS = {
     operation.definition.raw["operationId"]: operation
     for operation in (result.ok() for result in SCHEMA.get_all_operations())
 }
-SEALED = {"FederationWishes", "InvitationWishes", "OpenedInvitation", "TransportWishes"}
+SEALED = {"AwsAccount", "FederationWishes", "InvitationWishes", "OpenedInvitation", "TransportWishes"}
 ALWAYS_REFUSED = {
     "federation.create_join",
     "federation.create_policies",
@@ -46,7 +46,7 @@ ALWAYS_REFUSED = {
 }
 """One needs a second node and an invitation for more, or is no envelope."""
 EXAMPLES, MANY_EXAMPLES = 15, 100
-NATS_PASSWORD, INVITATION_PASSWORD = "canary-of-nats", "canary-of-the-invitation"
+NATS_PASSWORD, INVITATION_PASSWORD, AWS_SECRET = "canary-of-nats", "canary-of-the-invitation", "canary-of-aws"
 
 ODD: st.SearchStrategy[Any] = st.one_of(
     st.text(max_size=20),
@@ -153,6 +153,7 @@ class World:
                 nats_hosts=closed("nats"),
                 fed_rest_url=closed("http").map(lambda url: f"{url}/symetry/rest/a/fedml/b/createPolicies"),
             ),
+            "AwsAccount": odd_maps({"aws_access_key": "AKIA", "aws_secret_key": AWS_SECRET, "aws_region": "EU_WEST_3"}),
             "DataFrame": frames(),
             "UploadColumns": odd_maps({"attributeNames": ["a", "b"], "attributeTypes": ["C", "B"]}),
             "MLContext": odd_maps({"targetAttributeNames": ["y"], "inputAttributes": ["0", 1]}),
@@ -195,7 +196,8 @@ def frames() -> st.SearchStrategy[dict[str, Any]]:
 
 
 @pytest.fixture
-def world(site: Callable[..., Any], nats_server: Any, tmp_path: Any) -> World:
+def world(site: Callable[..., Any], nats_server: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> World:
+    monkeypatch.setattr("gramian_s3.clients.ATTEMPTS", 1)  # nothing answers there; else jobs would pile up
     here = site("a")
     for pid in ("p", "study"):
         if pid == "study":
@@ -216,7 +218,16 @@ def world(site: Callable[..., Any], nats_server: Any, tmp_path: Any) -> World:
     upload = here.client.upload("p", tmp_path / "rows.csv")
     secret = str(users.secret(here.node, "a"))
     master = here.node.vault.master_key
-    hidden = [secret, master.hex(), NATS_PASSWORD, INVITATION_PASSWORD, str(tmp_path), "Traceback", 'File "']
+    hidden = [
+        secret,
+        master.hex(),
+        NATS_PASSWORD,
+        INVITATION_PASSWORD,
+        AWS_SECRET,
+        str(tmp_path),
+        "Traceback",
+        'File "',
+    ]
     return World(here.url, "a", secret, nats_server.url, hidden, upload)
 
 

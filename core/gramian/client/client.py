@@ -182,7 +182,7 @@ class Client:
         self.request("POST", "/fedml/createJoin", {"pid": pid}, sealed={**invitation, **own})
 
     def federation_info(self, pid: str) -> dict[str, Any]:
-        reply = self._fed("GET", pid, "info", {"seal": "v2"} if self._wire.scheme is Scheme.V2 else {})
+        reply = self._fed("GET", pid, "info", self._seal())
         return self._wire.opened(reply, reply.text("fedInfoEncrypted", "federationInfo"))
 
     def start_pulse(self, pid: str) -> None:
@@ -231,6 +231,20 @@ class Client:
 
     def sync_stats(self, pid: str) -> dict[str, Any]:
         return self._fed("GET", pid, "syncStats").mapping("fedSyncStats")
+
+    def aws_info(self, access_key: str, secret_key: str, region: str | None = None) -> dict[str, Any]:
+        """Topics and queues of an AWS account by region: the contract's AwsInfo. `region`: of this one alone."""
+        keys = {
+            "aws_access_key": access_key,
+            "aws_secret_key": secret_key,
+            **({"aws_region": region} if region else {}),
+        }
+        reply = self.request("POST", "/fedml/awsinfo", sealed=keys)
+        if reply.job_id is None:
+            raise BadReply("the answer names no job")
+        self.wait_for_job(reply.job_id)
+        answer = self.request("GET", f"/jobs/{segment(reply.job_id)}", self._seal())
+        return self._wire.opened(answer, answer.text("awsInfoEncrypted"))
 
     # Jobs and models
 
@@ -287,6 +301,10 @@ class Client:
         path = f"/projects/{segment(pid)}/predict/{segment(model_id)}"
         reply = self.request("POST", path, body=dataframe(names, "C" * len(names), rows))
         return list(reply.mapping("KSVSMap")["values"])
+
+    def _seal(self) -> dict[str, str]:
+        """The query that says how an answer to a request without a body is to be sealed."""
+        return {"seal": "v2"} if self._wire.scheme is Scheme.V2 else {}
 
     def _fed(self, method: str, pid: str, action: str, query: Mapping[str, str] | None = None) -> Reply:
         return self.request(method, f"/fedml/{segment(pid)}/{action}", query)

@@ -13,7 +13,18 @@ from gramian.http.envelope import respond
 from gramian.http.request import FlatMap, current, read_body
 from gramian.http.views import job_created, node, string_list
 from gramian.usecases import jobs
-from gramian.usecases.federation import control, explore, found, gpu, invite, journal, line, members, membership
+from gramian.usecases.federation import (
+    control,
+    explore,
+    found,
+    gpu,
+    inventory,
+    invite,
+    journal,
+    line,
+    members,
+    membership,
+)
 from gramian.usecases.federation import join as joining
 from gramian.usecases.federation.requests import flag, text_of
 from gramian.usecases.projects import lifecycle
@@ -172,6 +183,19 @@ def get_sync_log(cid: str, pid: str) -> Response:
 def sync_stats(cid: str, pid: str) -> Response:
     """Counts of what was sent, taken in and refused, and both logs."""
     return respond(values={"fedSyncStats": control.sync_stats(node(), cid, pid)})
+
+
+@blueprint.post("/awsinfo")
+def aws_info(cid: str) -> Response:
+    """What an AWS account holds of SNS and SQS, looked up by a job; the body is a sealed map."""
+    return job_created(inventory.submit(node(), cid, current().opened_map()))
+
+
+@blueprint.post("/<pid>/awsinfo")
+def aws_info_of_project(cid: str, pid: str) -> Response:
+    """The same: accounts have nothing to do with projects, but the contract's path names one."""
+    lifecycle.find(node(), cid, pid)
+    return aws_info(cid)
 
 
 def _persist(values: FlatMap) -> bool:

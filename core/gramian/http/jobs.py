@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import msgspec
 from flask import Blueprint, Response
 
 from gramian.errors import InvalidRequest
 from gramian.http.auth import read_only
 from gramian.http.envelope import respond
+from gramian.http.request import current
 from gramian.http.views import node
 from gramian.usecases import jobs
+from gramian.usecases.federation import inventory
+
+_SEALED = {inventory.ENTITY: "awsInfoEncrypted"}
+"""Entities of answers that the contract seals, and what they are called then."""
 
 blueprint = Blueprint("jobs", __name__, url_prefix="/symetry/rest/<cid>/jobs")
 
@@ -24,7 +30,7 @@ def listed(cid: str) -> Response:
 @blueprint.get("/<number>")
 @read_only
 def find(cid: str, number: str) -> Response:
-    """How a job stands: 200 when finished, 202 while running, 400 with the reason if it failed."""
+    """How a job stands: 200 with what it found when finished, 202 while running, 400 with the reason if it failed."""
     number_ = _number(number)
     job = jobs.find(node(), cid, number_)
     about = {"jobinfo": _info(cid, number_, job)}
@@ -32,7 +38,7 @@ def find(cid: str, number: str) -> Response:
         return respond("ACCEPTED", "Job still running", about)
     if job.error:
         return respond("BAD_REQUEST", f"Job failed: {job.error}", about)
-    return respond(text="Job is finished")
+    return respond(text="Job is finished", values=_answer(job))
 
 
 @blueprint.delete("/<number>")
@@ -47,6 +53,14 @@ def _number(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 12):
         raise InvalidRequest("No such job")
     return int(text)
+
+
+def _answer(job: jobs.Job) -> dict[str, object]:
+    found = msgspec.json.decode(job.answer, type=dict[str, object])
+    return {
+        _SEALED.get(name, name): current().seal_reply(entity) if name in _SEALED else entity  # type: ignore[arg-type]
+        for name, entity in found.items()
+    }
 
 
 def _info(cid: str, number: int, job: jobs.Job) -> dict[str, object]:

@@ -72,6 +72,8 @@ OPERATIONS: dict[str, Operation] = {
     "federation.set_explore_peers": Operation(needs=("allowExplore",)),
     "federation.full_sync": Operation(),
     "federation.evict": Operation(needs=("peer",), values={"string": "text"}),
+    "federation.aws_info": Operation((202,), body="AwsAccount", sealed=True),
+    "federation.aws_info_of_project": Operation((202,), body="AwsAccount", sealed=True),
     "federation.set_transport": Operation(body="TransportWishes", sealed=True),
     "federation.leave": Operation(),
     "federation.get_error_log": Operation(values={"stringList": "StringList"}),
@@ -92,7 +94,7 @@ OPERATIONS: dict[str, Operation] = {
     "models.delete": Operation(),
     "models.predict": Operation(takes=("impute",), body="DataFrame", values={"KSVSMap": "KSVSMap"}),
     "jobs.listed": Operation(values={"jobinfoList": "JobInfoList"}),
-    "jobs.find": Operation((200, 202), values={"jobinfo": "JobInfo"}),
+    "jobs.find": Operation((200, 202), takes=("seal",), values={"jobinfo": "JobInfo", "awsInfoEncrypted": "text"}),
     "jobs.delete": Operation((200, 202)),
     "openapi.serve": Operation(values=None),
 }

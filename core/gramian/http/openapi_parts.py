@@ -153,6 +153,15 @@ _LINE: dict[str, JsonSchema] = {
     "nats_stream_replicas": {"type": ["integer", "string"], "description": "copies in a cluster: 1, 3 or 5"},
     "nats_req_timeout": {"type": ["integer", "string"], "description": "seconds, 30 unless given"},
     "nats_stream_max_memory": {"type": ["integer", "string"], "description": "bytes that NATS reserves, 1 GiB"},
+    "s3_bucket": _described(_TEXT, "instead of nats_hosts: the bucket where the federation meets"),
+    "aws_region": _described(_TEXT, "its region: US_EAST_1 or us-east-1"),
+    "aws_access_key": _described(_TEXT, "this node's own AWS credentials; not in invitations"),
+    "aws_secret_key": _TEXT,
+    "aws_id": _described(_TEXT, "account that must own the bucket"),
+    "aws_topic_arn": _described(_TEXT, "SNS topic over which members nudge each other"),
+    "aws_topic_region": _TEXT,
+    "aws_req_timeout": {"type": ["integer", "string"], "description": "seconds, 30 unless given"},
+    "s3_max_blob_bytes": {"type": ["integer", "string"], "description": "bytes of the largest snapshot, 1 GiB"},
     "nats_member_creds": _described(_TEXT, "logins for members: a JSON list, or an account's signing seed"),
 }
 _OWN: dict[str, JsonSchema] = {
@@ -283,9 +292,18 @@ _ENTITIES: dict[str, JsonSchema] = {
         },
         "fed_name",
         "sync_sched",
-        "nats_hosts",
     ),
     "TransportWishes": _wishes("Options that change; an empty text removes one.", _LINE),
+    "AwsAccount": _wishes(
+        "Where to look, and as whom.",
+        {
+            "aws_access_key": _TEXT,
+            "aws_secret_key": _TEXT,
+            "aws_region": _described(_TEXT, "all regions that the account uses unless given"),
+        },
+        "aws_access_key",
+        "aws_secret_key",
+    ),
     "InvitationWishes": _wishes(
         "One invitation.",
         {
@@ -308,7 +326,6 @@ _ENTITIES: dict[str, JsonSchema] = {
         },
         "fed_name",
         "sync_sched",
-        "nats_hosts",
         "fed_id",
         "fed_rest_url",
         "fed_req_token",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-_FEDERATION = "contractValidate|addContract|awsinfo"
+_FEDERATION = "contractValidate|addContract"
 _PROJECT = (
     "rename|merge|save|freeze|unfreeze|unload|encoderAssign|export|import|histogramEnable|transform|getDsLog|getLFStats"
     "|explore|vif|explorepca|exploresvd|exploresvdfs|densityEstimate|conditionalDensityEstimate|reduce|kmeansOptimize"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
@@ -19,7 +19,7 @@ from typing import TypeVar
 import msgspec
 
 from gramian.domain import typed
-from gramian.errors import ConditionFailed, GramianError, InvalidRequest, PluginError, Unavailable
+from gramian.errors import ConditionFailed, GramianError, InvalidRequest, PluginError, TooLarge, Unavailable
 from gramian.faults import step
 from gramian.node import Node
 from gramian.ports import ABSENT, Delete, JobRunner, StateStore, Write
@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 A = TypeVar("A", bound=msgspec.Struct)
 
 KEEP_S = 7 * 24 * 3600
+MAX_ANSWER_BYTES = 256 * 1024
 OPERATION_KEPT_S = 24 * 3600
 SUBMIT_ATTEMPTS = 20
 GPU, SYNC = "gpu", "sync"
@@ -47,6 +48,7 @@ KINDS = {
     "upload": ("gramian.usecases.projects.uploads", "run"),
     "gpu_pulse": ("gramian.usecases.federation.gpu", "run"),
     "sync": ("gramian.usecases.federation.pulse", "run_job"),
+    "awsinfo": ("gramian.usecases.federation.inventory", "run"),
 }
 """Module and function, called with a Task, that does a job of each kind; imported where one runs: some need numpy."""
 
@@ -63,7 +65,7 @@ class Job(msgspec.Struct, frozen=True):
     """`error` is empty unless the job failed. `instance`: the process that runs it, empty while it waits for one.
 
     `runner`: empty, GPU or SYNC. `handle`: the runner's own name of it. `pid`, `uid`: its project, in whose space
-    `body` is kept. Times: unix milliseconds."""
+    `body` is kept. `answer`: what it found, by entity. Times: unix milliseconds."""
 
     kind: str
     instance: str
@@ -78,6 +80,7 @@ class Job(msgspec.Struct, frozen=True):
     handle: str = ""
     is_started: bool = False
     progress: Progress = Progress()
+    answer: msgspec.Raw = msgspec.Raw(b"{}")
 
 
 class Paused(Exception):
@@ -130,6 +133,13 @@ class Task:
     def is_late(self) -> bool:
         """Whether a job that can go on elsewhere should now raise Paused."""
         return self.node.clock() >= self.until
+
+    def answer(self, entities: Mapping[str, object]) -> None:
+        """What the job found, by entity, for those who ask how it ended. Raises TooLarge."""
+        found = msgspec.Raw(msgspec.json.encode(entities))
+        if len(found) > MAX_ANSWER_BYTES:
+            raise TooLarge(f"the answer has {len(found)} bytes, a job keeps {MAX_ANSWER_BYTES}: ask for less at a time")
+        _revise(self.node, self.cid, self.number, lambda job: msgspec.structs.replace(job, answer=found))
 
     def progress(self, done: int, of: int, text: str = "") -> None:
         """Tell those who ask how far the job is."""

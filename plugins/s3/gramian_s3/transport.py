@@ -75,6 +75,12 @@ class S3Transport:
                 self._checked.add(checked)
         return link
 
+    def inventory(self, options: Mapping[str, str]) -> Mapping[str, object]:
+        """The contract's AwsInfo. Raises InvalidRequest, TransportError."""
+        from gramian_s3.account import inventory
+
+        return inventory(options)
+
     def close(self) -> None:
         """End all listening and close all connections; no new links can be opened."""
         self._is_closed = True

@@ -8,7 +8,7 @@ from contextlib import closing
 from gramian.domain import crypto
 from gramian.domain.names import check_id
 from gramian.domain.protocol import invitation, keys, redemption, roster
-from gramian.errors import InvalidRequest, Refused
+from gramian.errors import ContentMissing, InvalidRequest, Refused, TransportRefused
 from gramian.faults import step
 from gramian.node import Node
 from gramian.ports import Transport
@@ -47,8 +47,7 @@ def join(node: Node, cid: str, pid: str | None, values: Mapping[str, object], *,
             f"the federation's admin decided fed_encrypt={decided}; join with that, or without the key"
         )
     options = logins.completed(transport, wishes.options, grant.transport)
-    if options != wishes.options:
-        _check_line(transport, options)
+    _require_federation(transport, options, invited.fed_id)
     step("join.redeemed")
     uid = lifecycle.new_uid()
     record = _record(node, uid, own, invited, wishes, welcome, options)
@@ -61,6 +60,22 @@ def _check_line(transport: Transport, options: Mapping[str, str]) -> None:
     """Raises TransportError; then nothing of the project exists, and the same invitation can be used again."""
     with closing(transport.open(options)):
         pass
+
+
+def _require_federation(transport: Transport, options: Mapping[str, str], fed_id: str) -> None:
+    """Raises InvalidRequest if the options lead elsewhere: nobody would ever meet there, and nobody would notice."""
+    with closing(transport.open(options)) as link:
+        try:
+            if link.cut(fed_id, []).roster is not None:
+                return
+        except ContentMissing:
+            pass
+        except TransportRefused:  # its operator lets members in one by one, once their ids are known
+            return
+    raise InvalidRequest(
+        "the federation is not where these keys lead: leave those of the invitation as they are, and add your own "
+        "login; the same invitation can be used again"
+    )
 
 
 def _redeem(invited: invitation.Invitation, own: keys.PeerKeys) -> tuple[redemption.Welcome, redemption.Grant]:
