@@ -52,7 +52,7 @@ def names(kind: str) -> list[str]:
 def selected(settings: Settings) -> list[tuple[str, str]]:
     """(kind, name) of every plugin that the settings name, in the order in which a node opens them."""
     chosen = [(kind, getattr(settings, kind)) for kind in ("identity", "state", "tokens", "blobs", "scheduler", "jobs")]
-    chosen += [("jobs", settings.gpu_jobs)] if settings.gpu_jobs else []
+    chosen += [("jobs", name) for name in (settings.gpu_jobs, settings.sync_jobs) if name]
     chosen += [("compute", settings.compute), ("uploads", settings.uploads)]
     chosen += [("transport", name) for name in settings.transports]
     return chosen + [("observer", name) for name in settings.observers]
@@ -63,40 +63,46 @@ def check(settings: Settings) -> None:
 
     Transports that nobody asked for by name may be absent: federations that need them are refused.
     """
+    known: set[str] = set()
     for kind, name in selected(settings):
         try:
-            opened(kind, name, settings)
+            manager, _ = opened(kind, name, settings)
         except PluginError as error:
             if kind != "transport" or settings.transports != DEFAULT_TRANSPORTS:
                 raise
             log.info("no federation can use the transport '%s': %s", name, error)
-    for name, meant in _misspelt(settings).items():
-        log.warning("the variable %s means nothing to the selected plugins; is it to be %s?", name, meant)
+        else:
+            known.update(options.variable(name, option.name) for option in declared(manager, kind, name))
+    _check_claims(settings)
+    _warn_of_misspelt(settings, known)
 
 
-def variables(settings: Settings) -> dict[str, Option]:
-    """The options of all selected plugins by their variables. Raises PluginError."""
-    found = {}
-    for kind, name in selected(settings):
-        if name in names(kind):
-            declarations = declared(load(kind, name), kind, name)
-            found.update({options.variable(name, option.name): option for option in declarations})
-    return found
+def _check_claims(settings: Settings) -> None:
+    """Two enabled transports must not claim one key: no federation that has it could tell which it means."""
+    claims: dict[str, str] = {}
+    for entry in published(KEYS_GROUP):
+        if entry.value in {f"transport.{name}" for name in settings.transports}:
+            other = claims.setdefault(entry.name, entry.value)
+            if other != entry.value:
+                raise PluginError(
+                    f"{other} and {entry.value} both claim the key '{entry.name}' of federations' maps: "
+                    "enable one of them (GRAMIAN_TRANSPORT)"
+                )
 
 
-def _misspelt(settings: Settings) -> dict[str, str]:
-    """Variables that are no option, but nearly one, and that option's variable."""
-    known = variables(settings)
-    near = {
-        name: difflib.get_close_matches(name, known, 1, cutoff=0.9)
-        for name in settings.environment
-        if name not in known
-    }
-    return {name: close[0] for name, close in near.items() if close and close[0] not in settings.environment}
+def _warn_of_misspelt(settings: Settings, known: Collection[str]) -> None:
+    """A variable that is no option, but nearly one, would be ignored in silence."""
+    for name in settings.environment:
+        close = [] if name in known else difflib.get_close_matches(name, known, 1, cutoff=0.9)
+        if close and close[0] not in settings.environment:
+            log.warning("the variable %s means nothing to the selected plugins; is it to be %s?", name, close[0])
 
 
 def make(kind: str, name: str, settings: Settings, **context: Any) -> Any:
-    """Import the plugin `<kind>.<name>` alone and let it make its object. Raises PluginError, what its hook does."""
+    """Import the plugin `<kind>.<name>` alone and let it make its object from the options and what `context` adds.
+
+    Raises PluginError, and what the hook raises.
+    """
     manager, values = opened(kind, name, settings)
     (hook,) = HOOKS[kind]
     made = getattr(manager.hook, hook)(settings=settings, options=values, **context)

@@ -185,6 +185,33 @@ def test_check_misses_no_transport_that_was_asked_for() -> None:
         plugins.check(Settings(transports=("natz",)))
 
 
+def test_default_transport_that_lacks_what_it_needs_is_left_out(
+    install: Install, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An extra that is not installed stops nobody who does not use it; named by somebody it is a mistake."""
+    install("acme", "import nothing_of_that_name", {"transport.acme": "acme"})
+    caplog.set_level("INFO")
+    with pytest.raises(PluginError, match="cannot be imported"):
+        plugins.check(Settings(transports=("nats", "acme")))
+    monkeypatch.setattr(plugins, "DEFAULT_TRANSPORTS", ("nats", "acme"))
+    plugins.check(Settings(transports=("nats", "acme")))
+    assert "no federation can use the transport 'acme'" in caplog.text
+
+
+def test_check_refuses_two_enabled_transports_that_claim_one_key(install: Install) -> None:
+    """Each alone is fine."""
+    install(
+        "acme",
+        GOOD.replace("gramian_compute", "gramian_transport"),
+        {"transport.acme": "acme"},
+        {"nats_": "transport.acme"},
+    )
+    plugins.check(Settings(transports=("nats",)))
+    plugins.check(Settings(transports=("acme",)))
+    with pytest.raises(PluginError, match="both claim the key 'nats_' of federations' maps: enable one"):
+        plugins.check(Settings(transports=("nats", "acme")))
+
+
 def test_check_warns_of_a_variable_that_is_nearly_an_option(caplog: pytest.LogCaptureFixture) -> None:
     """It would be ignored in silence; others' variables and those of plugins that are not selected are left alone."""
     odd = ("GRAMIAN_SQLITE_BUSY_TIMEOUT", "GRAMIAN_DYNAMODB_TABLE", "GRAMIAN_HOME", "GRAMIAN_THREADS_WORKERS")
