@@ -96,6 +96,10 @@ def test_csv_of_a_spreadsheet_is_read() -> None:
         (b"a,b\n1,2\n1,inf\n", "row 2, attribute 'b': the number is not finite"),
         (b"a,b\n1,2\n1,1e999\n", "row 2, attribute 'b': the number is not finite"),
         ("a,b\n1,٣\n".encode(), "is not a number"),
+        (b"a,b\n1,2],[3,4\n", "row 1 has 4 cells, the header 2 names"),
+        (b"a,b\n1,[2]\n", r"row 1, attribute 'b': '\[2\]' is not a number"),
+        (b"a,b\n1,true\n", "row 1, attribute 'b': 'true' is not a number"),
+        (b"a,b\n1,null\n", "row 1, attribute 'b': 'null' is not a number"),
         (b'a,b\n1,"2"3\n', "the file is not CSV, somewhere from row 1 on"),
         (b'a,b\n1,"2\n', "the file is not CSV"),
         (b"a,b\n1,\xff\n", "the line at byte 4 is not UTF-8"),
@@ -115,6 +119,17 @@ def test_csv_value_that_is_not_binary_names_its_row(small_chunks: None) -> None:
         read(opened("csv", data), [("a", "B")])
 
 
+def test_csv_goes_on_behind_the_last_chunk_of_plain_numbers(small_chunks: None) -> None:
+    """The first odd cell, in whichever chunk, changes the way of reading and nothing else."""
+    for odd in range(12):
+        rows = [[float(i), math.nan if i % 4 == 1 else i + 0.5] for i in range(12)]
+        texts = [[f'"{x}"' if i == odd else str(x), "" if y != y else str(y)] for i, (x, y) in enumerate(rows)]
+        data = "x,y\n" + "\n".join(map(",".join, texts)) + "\n"
+        found, ends = read(opened("csv", data.encode()), [("y", "C"), ("x", "C")])
+        np.testing.assert_array_equal(found, [[y, x] for x, y in rows])
+        assert [end.rows for end in ends] == [3, 6, 9, 12]
+
+
 def test_csv_lines_without_end_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither a line nor a chunk may take all memory."""
     monkeypatch.setattr(csv_table, "MAX_LINE_BYTES", 20)
@@ -126,12 +141,12 @@ def test_csv_lines_without_end_are_refused(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_csv_numbers_are_those_of_the_wire() -> None:
-    """The quick way and the careful one agree to the bit."""
+    """Of the three ways to read them, from the quickest to the most careful, all agree to the bit."""
     values = np.random.default_rng(1).normal(size=2000) * 10.0 ** np.arange(2000).clip(0, 300)
     texts = list(map(repr, values.tolist()))
-    quick = opened("csv", ("a\n" + "\n".join(texts)).encode())
-    careful = opened("csv", ("a,b\n" + "\n".join(f"{text},_" for text in texts)).encode())
-    np.testing.assert_array_equal(read(quick, [("a", "C")])[0], read(careful, [("a", "C")])[0])
+    for beside in ("0", '"x"', "_"):
+        found = opened("csv", ("a,b\n" + "\n".join(f"{text},{beside}" for text in texts)).encode())
+        np.testing.assert_array_equal(read(found, [("a", "C")])[0][:, 0], values)
 
 
 @pytest.mark.parametrize(
