@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from gramian.domain.statistics.moments import Array, Moments
     from gramian.domain.statistics.schema import Schema
 
+Chunk: TypeAlias = bytes | memoryview
 ANY = "*"
 """Write whatever is there."""
 ABSENT = ""
@@ -289,7 +290,7 @@ class Link(Protocol):
         """
         ...
 
-    def get_blob(self, fed_id: str, peer_id: str, blob_id: str, count: int, *, max_bytes: int) -> list[bytes]:
+    def get_blob(self, fed_id: str, peer_id: str, blob_id: str, count: int, *, max_bytes: int) -> Sequence[Chunk]:
         """All chunks in order. Raises ContentMissing, and Refused beyond `max_bytes`: never reads on."""
         ...
 

@@ -64,12 +64,12 @@ def seal_counted(key: bytes, counter: int, plaintext: Data, aad: bytes) -> bytes
     return AESGCM(key).encrypt(counter.to_bytes(NONCE_BYTES, "big"), plaintext, aad)
 
 
-def unseal_counted(key: bytes, counter: int, sealed: Data, aad: bytes) -> bytes:
+def unseal_counted(key: bytes, counter: int, sealed: Data | memoryview, aad: bytes) -> bytes:
     """Open what `seal_counted` made. Raises BadSeal."""
     return _decrypted(key, counter.to_bytes(NONCE_BYTES, "big"), sealed, aad)
 
 
-def _decrypted(key: bytes, nonce: bytes, sealed: Data, aad: bytes) -> bytes:
+def _decrypted(key: bytes, nonce: bytes, sealed: Data | memoryview, aad: bytes) -> bytes:
     try:
         return AESGCM(key).decrypt(nonce, sealed, aad)
     except (InvalidTag, ValueError) as error:

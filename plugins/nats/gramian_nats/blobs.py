@@ -50,23 +50,26 @@ async def put_chunks(
     return last
 
 
-async def get_chunks(connection: Connection, stream: str, subjects: Sequence[str], max_bytes: int) -> list[bytes]:
+async def get_chunks(connection: Connection, stream: str, subjects: Sequence[str], max_bytes: int) -> list[memoryview]:
     """The data of each subject, in their order. Raises ContentMissing, Refused beyond `max_bytes`, NoResponders."""
-    found: dict[str, bytes] = {}
-    received_bytes = 0
+    # In one piece: small ones would stay with the allocator when they are given back.
+    data = bytearray()
+    found: dict[str, slice] = {}
     while len(found) < len(subjects):
         missing = [subject for subject in subjects if subject not in found][:MAX_SUBJECTS]
-        batch_bytes = min(WINDOW_BYTES, max_bytes - received_bytes + 1)
+        batch_bytes = min(WINDOW_BYTES, max_bytes - len(data) + 1)
         batch = await last_messages(connection, stream, missing, max_bytes=batch_bytes)
-        found.update((message.subject, message.data) for message in batch.messages)
-        received_bytes += sum(len(message.data) for message in batch.messages)
-        if received_bytes > max_bytes:
+        for message in batch.messages:
+            found[message.subject] = slice(len(data), len(data) + len(message.data))
+            data += message.data
+        if len(data) > max_bytes:
             raise Refused(f"a blob is larger than the {max_bytes} bytes allowed")
         if not all(message.data for message in batch.messages):
             raise ContentMissing("the blob was freed")
         if not batch.messages:  # not earlier: NATS 2.11.0 says that a batch is complete when one message is left
             raise ContentMissing("chunks of the blob are missing")
-    return [found[subject] for subject in subjects]
+    whole = memoryview(data)
+    return [whole[found[subject]] for subject in subjects]
 
 
 async def absent_chunks(

@@ -157,7 +157,7 @@ class NatsLink:
         after = int(since) if since else None
         return self._call(lambda line: absent_chunks(line, names.blob_stream(fed_id), prefix, subjects, after))
 
-    def get_blob(self, fed_id: str, peer_id: str, blob_id: str, count: int, *, max_bytes: int) -> list[bytes]:
+    def get_blob(self, fed_id: str, peer_id: str, blob_id: str, count: int, *, max_bytes: int) -> list[memoryview]:
         subjects = names.chunk_subjects(fed_id, peer_id, blob_id, count)
         return self._call(lambda line: get_chunks(line, names.blob_stream(fed_id), subjects, max_bytes))
 

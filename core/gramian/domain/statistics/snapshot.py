@@ -30,6 +30,8 @@ METADATA_KEY = "gramian"
 MAX_HEADER_BYTES = 8 * 2**20
 """Longest header that is parsed: room for some 10,000 attributes with long names."""
 LOCAL = ("a", "low", "high")
+_MOVED = ("P", "G", "S", "Q")
+"""What is new in statistics about another origin."""
 BLOCK_BYTES = 8 * packed.BLOCK_ENTRIES
 _PREFIX_BYTES = 8
 _SCHEMA_MARK = ',"schema":'
@@ -64,13 +66,16 @@ def encode(m: Moments | Rows, *, local: bool = False, extra: Mapping[str, object
 
 
 def decode(data: Data, *, schema: Schema | None = None, local: bool = False) -> Moments:
-    """Read what `encode` wrote with the same `local`. The arrays are views of `data`, which must not change.
+    """Read what `encode` wrote with the same `local`. The large arrays are views of `data`, which must not change.
 
     Raises Refused, with the reason, for anything else: another format or schema, sizes that do not fit, tensors too
     many or too few. Whether the numbers make sense is for `checks.verify`.
     """
     meta, places = _contents(data, len(data), schema, local=local)
-    return _moments(meta, {name: _view(data, *place) for name, place in places.items()}, local=local)
+    arrays = {name: _view(data, *place) for name, place in places.items()}
+    # A view, be it empty, keeps all of `data`: what other statistics take over from these must not be one.
+    arrays |= {name: values.copy() for name, values in arrays.items() if name not in _MOVED or not values.size}
+    return _moments(meta, arrays, local=local)
 
 
 def scan(read: Read) -> tuple[Rows, str]:

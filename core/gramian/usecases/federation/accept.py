@@ -27,7 +27,7 @@ from gramian.domain.statistics.schema import Schema
 from gramian.errors import ContentMissing, Refused, TransportError, TransportUnavailable
 from gramian.faults import step
 from gramian.node import Node
-from gramian.ports import ABSENT, Cut, Entry, Link
+from gramian.ports import ABSENT, Chunk, Cut, Entry, Link
 from gramian.usecases import records
 from gramian.usecases.federation import journal
 from gramian.usecases.federation.membership import Member
@@ -210,7 +210,7 @@ def _fetch(member: Member, link: Link, head: Head, schema: Schema | None) -> tup
         limit = min(limit, _most_bytes(schema) + head.chunks * crypto.TAG_BYTES)
     if head.size > limit:
         raise Refused(f"its snapshot claims {head.size} bytes; the federation's attributes need at most {limit}")
-    chunks = link.get_blob(head.fed_id, head.id, head.blob_id, head.chunks, max_bytes=head.size)
+    chunks = list(link.get_blob(head.fed_id, head.id, head.blob_id, head.chunks, max_bytes=head.size))
     if not _is_announced(head, chunks):
         raise Refused("its snapshot is not the one that its head announces")
     clear = _clear(member, head, chunks)
@@ -227,7 +227,7 @@ def _most_bytes(schema: Schema) -> int:
     return arrays + 16 * len(canonical_json(schema.to_json())) + HEADER_BYTES
 
 
-def _is_announced(head: Head, chunks: Sequence[bytes]) -> bool:
+def _is_announced(head: Head, chunks: Sequence[Chunk]) -> bool:
     """Whether these are the bytes, cut where the head says."""
     sha = hashlib.sha256()
     for chunk in chunks:
@@ -236,9 +236,9 @@ def _is_announced(head: Head, chunks: Sequence[bytes]) -> bool:
     return whole and sum(map(len, chunks)) == head.size and sha.hexdigest() == head.blob_sha
 
 
-def _clear(member: Member, head: Head, chunks: list[bytes]) -> bytearray:
+def _clear(member: Member, head: Head, chunks: list[Chunk]) -> bytearray:
     """The snapshot in one piece. Takes the chunks away one by one: large ones are not to be held twice."""
-    parts: Iterator[bytes] = iter(chunks)
+    parts: Iterator[Chunk] = iter(chunks)
     if head.wrap:
         cek = heads.unwrap_key(head, member.kek(head.gen))
         parts = heads.decrypt_chunks(chunks, cek, fed_id=head.fed_id, peer_id=head.id, blob_id=head.blob_id)
