@@ -244,3 +244,20 @@ def test_plugin_system_costs_less_than_30_ms_of_a_cold_start() -> None:
     command = [sys.executable, "-c", COLD_START]
     seconds = [float(subprocess.run(command, capture_output=True, check=True).stdout) for _ in range(3)]
     assert min(seconds) < 0.030
+
+
+ALL_LOADED = """
+import sys
+from gramian import plugins
+for entry in plugins.published("gramian"):
+    kind, _, name = entry.name.partition(".")
+    plugins.declared(plugins.load(kind, name), kind, name)
+heavy = ("numpy", "scipy", "nats", "boto3", "cupy", "platformdirs", "sqlite3")
+print([name for name in heavy if name in sys.modules])
+"""
+
+
+def test_every_plugin_of_ours_loads_and_imports_nothing_heavy() -> None:
+    """Hooks, options and API version fit; what a plugin needs is imported when it is used."""
+    done = subprocess.run([sys.executable, "-c", ALL_LOADED], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

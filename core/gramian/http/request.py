@@ -22,6 +22,7 @@ FlatMap: TypeAlias = dict[str, Scalar]
 
 MAX_QUERY_CHARS = 8192
 MAX_PARAMETERS = 64
+MAX_MAP_KEYS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +162,8 @@ def flat_map(data: bytes) -> FlatMap:
         value = value["values"][0]
     if not isinstance(value, dict):
         raise InvalidRequest("the body must be a JSON map")
+    if len(value) > MAX_MAP_KEYS:
+        raise InvalidRequest(f"the map has {len(value)} keys; at most {MAX_MAP_KEYS} are allowed")
     for key, item in value.items():
         if isinstance(item, dict | list):
             raise InvalidRequest(f"the value of {key[:40]!r} must be text, a number, true or false")

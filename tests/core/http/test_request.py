@@ -87,6 +87,13 @@ def test_opened_map_without_body_says_what_is_needed() -> None:
         call().opened_map()
 
 
+def test_opened_map_of_too_many_keys_is_refused() -> None:
+    """Every key is looked up: a body of millions would keep a thread busy."""
+    assert len(call(sealed({f"k{n}": n for n in range(1000)}, Scheme.V2)).opened_map()) == 1000
+    with pytest.raises(InvalidRequest, match="the map has 1001 keys; at most 1000 are allowed"):
+        call(sealed({f"k{n}": n for n in range(1001)}, Scheme.V2)).opened_map()
+
+
 def test_opened_map_of_another_path_is_bad_seal() -> None:
     """v2 binds a body to its place."""
     other = Call("c1", "POST", "/symetry/rest/c1/fedml/createJoin", {}, sealed({}, Scheme.V2), KEY)
