@@ -135,9 +135,20 @@ def test_csv_lines_without_end_are_refused(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(csv_table, "MAX_LINE_BYTES", 20)
     with pytest.raises(InvalidRequest, match="the line at byte 2 has more than 20 bytes"):
         read(opened("csv", b"a\n" + b"1" * 21 + b"\n"), [("a", "C")])
-    monkeypatch.setattr(csv_table, "MAX_CHUNK_BYTES", 60)
+    monkeypatch.setattr(csv_table, "CHUNK_BYTES", 20)
+    monkeypatch.setattr(csv_table, "MAX_RECORD_BYTES", 40)
     with pytest.raises(InvalidRequest, match="a quote is not closed"):
         read(opened("csv", b'a\n1\n"' + b"1\n" * 50 + b'"\n'), [("a", "C")])
+
+
+def test_csv_chunk_of_long_rows_is_shorter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Texts beside the numbers may be long: they count for the memory that a chunk takes."""
+    monkeypatch.setattr(csv_table, "CHUNK_BYTES", 1_000)
+    for text in ("7" * 300, "x" * 300, f'"{"x" * 300}"'):
+        data = "a,b\n" + f"1,{text}\n" * 50
+        rows, ends = read(opened("csv", data.encode()), [("a", "C")])
+        assert len(rows) == 50
+        assert [end.rows for end in ends] == [*range(4, 50, 4), 50]
 
 
 def test_csv_numbers_are_those_of_the_wire() -> None:

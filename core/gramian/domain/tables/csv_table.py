@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain, islice
+from itertools import chain
 from operator import itemgetter
 from typing import TYPE_CHECKING, BinaryIO, TypeAlias, TypeVar
 
@@ -27,8 +27,10 @@ T = TypeVar("T")
 Rows: TypeAlias = list[tuple[float, ...]]
 
 MAX_LINE_BYTES = 16 * 2**20
-MAX_CHUNK_BYTES = 128 * 2**20
-"""What the lines of one chunk may take together."""
+CHUNK_BYTES = 32 * 2**20
+"""A chunk whose lines take so much together ends, however few rows it has."""
+MAX_RECORD_BYTES = 64 * 2**20
+"""What the lines of one record may take together: more is a quote that is not closed."""
 
 
 class CsvTable:
@@ -124,8 +126,16 @@ class _Lines:
         self.begin_chunk()
 
     def take(self, count: int) -> list[bytes]:
-        """Up to so many lines as they are."""
-        return list(islice(iter(self._line, b""), count))
+        """Up to so many lines as they are, fewer if they are long."""
+        taken: list[bytes] = []
+        while len(taken) < count and not self.is_full and (line := self._line()):
+            taken.append(line)
+        return taken
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the chunk has enough bytes."""
+        return self.offset - self._start >= CHUNK_BYTES
 
     def __iter__(self) -> _Lines:
         return self
@@ -146,17 +156,20 @@ class _Lines:
         at, self.offset = self.offset, self.offset + len(line)
         if len(line) > MAX_LINE_BYTES:
             raise InvalidRequest(f"the line at byte {at} has more than {MAX_LINE_BYTES} bytes")
-        if self.offset - self._start > MAX_CHUNK_BYTES:
-            raise InvalidRequest(
-                f"rows are too long, or a quote is not closed: look between byte {self._start} and {at}"
-            )
+        if self.offset - self._start > CHUNK_BYTES + MAX_RECORD_BYTES:
+            raise InvalidRequest(f"a row is too long, or a quote is not closed: look behind byte {self._start}")
         return line
 
 
 def _records(lines: _Lines, count: int, before: int) -> list[list[str]]:
-    """Up to `count` records. `before`: rows read so far, for the message."""
+    """Up to `count` records, fewer if they are long. `before`: rows read so far, for the message."""
+    records: list[list[str]] = []
     try:
-        return list(islice(csv.reader(lines, strict=True), count))
+        for record in csv.reader(lines, strict=True):
+            records.append(record)
+            if len(records) == count or lines.is_full:
+                break
+        return records
     except csv.Error as error:
         raise InvalidRequest(f"the file is not CSV, somewhere from row {before + 1} on: {error}") from None
 
