@@ -32,7 +32,6 @@ from gramian.usecases.federation import pulse
 from gramian_local import receiving
 from gramian_local.node import opened
 from gramian_memory import space
-from gramian_memory.space import Space
 from gramian_memory.transport import MemoryLink
 from gramian_nats.transport import NatsLink
 from gramian_s3.transport import S3Link
@@ -160,6 +159,9 @@ class NatsRaw(Raw):
 
         return self._run(request)
 
+    def streams(self) -> set[str]:
+        return set(json.loads(self.ask("$JS.API.STREAM.NAMES"))["streams"] or ())
+
     def _subjects(self, kind: str) -> set[str]:
         answer = self.ask(f"$JS.API.STREAM.INFO.GRM_{self.fed_id}_{kind}", b'{"subjects_filter": ">"}')
         return set(json.loads(answer)["state"].get("subjects") or {})
@@ -198,10 +200,15 @@ class S3Raw(Raw):
         return self._s3.get_object(Bucket=self._bucket, Key=key)["Body"].read()
 
     def entries(self) -> set[str]:
-        return self._listed("") - self._listed("blobs/") - {f"grm/{self.fed_id}/place"}
+        return {key for key in self._own() if not key.endswith("/place") and "/blobs/" not in key}
 
     def chunks(self) -> set[str]:
-        return self._listed("blobs/")
+        return {key for key in self._own() if "/blobs/" in key}
+
+    def objects(self) -> set[str]:
+        """Of all federations."""
+        pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self._bucket)
+        return {found["Key"] for page in pages for found in page.get("Contents", ())}
 
     def shout(self, *nudges: bytes) -> None:
         about = {"fed_id": {"DataType": "String", "StringValue": self.fed_id}}
@@ -209,69 +216,26 @@ class S3Raw(Raw):
             text = base64.b64encode(data).decode() or "="
             self._sns.publish(TopicArn=self._topic, Message=text, MessageAttributes=about)
 
-    def _listed(self, prefix: str) -> set[str]:
-        pages = self._s3.get_paginator("list_objects_v2").paginate(
-            Bucket=self._bucket, Prefix=f"grm/{self.fed_id}/{prefix}"
-        )
-        return {found["Key"] for page in pages for found in page.get("Contents", ())}
-
-
-class MemoryRaw(Raw):
-    def __init__(self, fed_id: str, space: Space) -> None:
-        super().__init__(fed_id)
-        self._space = space
-
-    def roster(self) -> str:
-        return "roster"
-
-    def head(self, peer_id: str) -> str:
-        return f"heads/{peer_id}"
-
-    def chunk(self, peer_id: str, blob_id: str, index: str = "0") -> str:
-        return f"blobs/{peer_id}/{blob_id}/{index}"
-
-    def write(self, messages: Iterable[tuple[str, bytes]]) -> None:
-        for key, data in messages:
-            if key.startswith("blobs/"):
-                _, peer_id, blob_id, index = key.split("/")
-                self._space.put_chunk(self.fed_id, (peer_id, blob_id, int(index)), data)
-            else:
-                found = self._space.entries(self.fed_id).get(key)
-                self._space.write(self.fed_id, key, data, found.revision if found else None)
-
-    def stored(self, key: str) -> bytes:
-        if key.startswith("blobs/"):
-            _, peer_id, blob_id, index = key.split("/")
-            return self._space.chunks(self.fed_id, peer_id, blob_id)[int(index)][0]
-        return self._space.entries(self.fed_id)[key].data
-
-    def entries(self) -> set[str]:
-        return set(self._space.entries(self.fed_id))
-
-    def chunks(self) -> set[str]:
-        place = self._space._places[self.fed_id]
-        return {f"blobs/{peer_id}/{blob_id}/{index}" for peer_id, blob_id, index in place.chunks}
-
-    def shout(self, *nudges: bytes) -> None:
-        for data in nudges:
-            self._space.nudge(self.fed_id, data)
+    def _own(self) -> set[str]:
+        return {key for key in self.objects() if key.startswith(f"grm/{self.fed_id}/")}
 
 
 @dataclass(frozen=True)
 class Meeting:
     """Where a federation meets. `own`: the keys that each node gives itself, besides those of an invitation; `link`:
-    the class of the links, for what must go wrong in the middle."""
+    the class of the links, for what must go wrong in the middle; `everything`: what all federations left there."""
 
     name: str
     keys: dict[str, Any]
     own: dict[str, Any]
     link: type
     raw: Callable[[str], Any]
+    everything: Callable[[], set[str]]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     marker = metafunc.definition.get_closest_marker("transports")
-    if marker is not None:
+    if marker is not None and "meeting" in metafunc.fixturenames:
         slow = dict.fromkeys(marker.kwargs.get("slow", ()), pytest.mark.slow)
         names = [pytest.param(name, marks=slow.get(name, ())) for name in marker.args]
         metafunc.parametrize("meeting", names, indirect=True)
@@ -286,7 +250,8 @@ def meeting(request: pytest.FixtureRequest) -> Meeting:
 
 def meeting_in_nats(request: pytest.FixtureRequest) -> Meeting:
     url = request.getfixturevalue("nats_server").url
-    return Meeting("nats", {"nats_hosts": url, **SMALL}, {}, NatsLink, partial(NatsRaw, url=url))
+    raw = partial(NatsRaw, url=url)
+    return Meeting("nats", {"nats_hosts": url, **SMALL}, {}, NatsLink, raw, raw("").streams)
 
 
 def meeting_in_s3(request: pytest.FixtureRequest) -> Meeting:
@@ -298,12 +263,14 @@ def meeting_in_s3(request: pytest.FixtureRequest) -> Meeting:
     topic = boto3.client("sns").create_topic(Name=bucket)["TopicArn"]
     own = {"aws_access_key": "test", "aws_secret_key": "test"}
     keys = {"s3_bucket": bucket, "aws_region": "US_EAST_1", "aws_topic_arn": topic, **own}
-    return Meeting("s3", keys, own, S3Link, partial(S3Raw, bucket=bucket, topic=topic))
+    raw = partial(S3Raw, bucket=bucket, topic=topic)
+    return Meeting("s3", keys, own, S3Link, raw, raw("").objects)
 
 
 def meeting_in_memory(_: pytest.FixtureRequest) -> Meeting:
     name = secrets.token_hex(6)
-    return Meeting("memory", {"memory_space": name}, {}, MemoryLink, partial(MemoryRaw, space=space.named(name)))
+    places = space.named(name)._places
+    return Meeting("memory", {"memory_space": name}, {}, MemoryLink, places.get, lambda: set(places))
 
 
 @dataclass

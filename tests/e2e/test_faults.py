@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import itertools
 import json
@@ -10,12 +9,11 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import nats
 import numpy as np
 import pytest
 
@@ -31,12 +29,11 @@ from gramian.usecases.federation import found, pulse
 from gramian.usecases.federation import join as joining
 from gramian.usecases.projects import blobs, lifecycle
 from gramian.usecases.projects import rows as local_rows
-from gramian_local.nats_server import NatsServer
 from gramian_local.node import opened
 from gramian_local.process import ServerProcess
 
 NAMES, TYPES, ROWS = ["age", "dose", "weight", "response"], "CCCC", 40
-FEDERATION = {"fed_name": "study", "sync_sched": "m30", "nats_stream_max_memory": 2**20}
+FEDERATION = {"fed_name": "study", "sync_sched": "m30"}
 LATER_S = 7200.0
 """Past the grace of blobs, and past the lease after which blobs in the transport are freed again."""
 POINTERS = ("blob", "stored", "snapshot")
@@ -63,40 +60,6 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def in_nats(url: str, ask: Callable[[Any], Any]) -> Any:
-    """The result of `ask(jetstream)`."""
-
-    async def run() -> Any:
-        client = await nats.connect(url, allow_reconnect=False)
-        try:
-            return await ask(client.jetstream())
-        finally:
-            await client.close()
-
-    return asyncio.run(run())
-
-
-def stream_names(url: str) -> set[str]:
-    async def ask(stream: Any) -> set[str]:
-        return {info.config.name for info in await stream.streams_info()}
-
-    return in_nats(url, ask)
-
-
-def messages(url: str, stream_name: str) -> dict[str, bytes]:
-    """The last message of every subject; what was freed and waits for its removal is left out."""
-
-    async def ask(stream: Any) -> dict[str, bytes]:
-        info = await stream.stream_info(stream_name, subjects_filter=">")
-        found = {}
-        for subject in info.state.subjects or {}:
-            with suppress(nats.js.errors.NotFoundError):
-                found[subject] = (await stream.get_last_msg(stream_name, subject)).data
-        return {subject: data for subject, data in found.items() if data}
-
-    return in_nats(url, ask)
 
 
 class Party:
@@ -144,13 +107,17 @@ class Stage:
     step: str
     x: Party
     y: Party
-    nats_url: str
+    meeting: Any
     pid: str
     held: list[np.ndarray] = field(default_factory=list)
 
     @property
     def map(self) -> dict[str, Any]:
-        return {**FEDERATION, "nats_hosts": self.nats_url}
+        return {**FEDERATION, **self.meeting.keys}
+
+    def invitation(self, admin: Party) -> dict[str, Any]:
+        """With what a member adds to it."""
+        return {**admin.client.invite(self.pid, "password", admin.url), **self.meeting.own}
 
     def join(self) -> None:
         """x becomes a member of y's federation, in this process."""
@@ -169,9 +136,6 @@ class Stage:
         self.y.client.join(self.pid, invitation or self.invitation(self.x))
         self.y.client.learn(self.pid, NAMES, TYPES, rows(1))
         self.held.append(rows(1))
-
-    def invitation(self, admin: Party) -> dict[str, Any]:
-        return admin.client.invite(self.pid, "password", admin.url)
 
     def x_learns(self, seed: int, *, publish: bool = False) -> None:
         """In this process."""
@@ -270,11 +234,11 @@ def sync(stage: Stage) -> None:
 
 def create(stage: Stage) -> None:
     """Nothing is left of the first try, neither here nor in the transport."""
-    before = stream_names(stage.nats_url)
+    before = stage.meeting.everything()
     with stage.x.killed(stage.step) as client:
         client.create_federation(stage.pid, **stage.map)
     assert stage.x.client.projects() == []
-    eventually(lambda: stream_names(stage.nats_url) == before)
+    eventually(lambda: stage.meeting.everything() == before)
     stage.x.client.create_federation(stage.pid, **stage.map)
     stage.y_joins()
 
@@ -295,7 +259,7 @@ def redeem(stage: Stage) -> None:
     """The joiner has nothing, and the same invitation works again."""
     stage.found()
     with stage.x.killed(stage.step) as client:
-        invitation = client.invite(stage.pid, "password", stage.x.url)
+        invitation = {**client.invite(stage.pid, "password", stage.x.url), **stage.meeting.own}
         stage.y.client.join(stage.pid, invitation)
     assert stage.pid not in stage.y.client.projects()
     stage.y_joins(invitation)
@@ -434,18 +398,43 @@ SCENARIOS: dict[str, Callable[[Stage], None]] = {
 }
 
 
+IN_TRANSPORT = (
+    "create.streams",
+    "join.redeemed",
+    "redemption.commit",
+    "roster.commit",
+    "publish.decided",
+    "publish.blob",
+    "publish.head",
+    "publish.freed",
+    "leave.decided",
+    "delete.commit",
+)
+"""Steps after which it matters what stands in the transport."""
+
+
 @pytest.fixture(scope="module")
-def y(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Party]:
-    party = Party(tmp_path_factory.mktemp("y"), "y")
-    with party.server:
+def y_over(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Party]]:
+    """One for each transport, with the environment that this needs."""
+    parties: dict[str, Party] = {}
+    with ExitStack() as stack:
+
+        def party(transport: str) -> Party:
+            if transport not in parties:
+                parties[transport] = Party(tmp_path_factory.mktemp("y"), "y")
+                stack.enter_context(parties[transport].server)
+            return parties[transport]
+
         yield party
 
 
 @pytest.fixture
-def stage(request: pytest.FixtureRequest, tmp_path: Path, y: Party, nats_server: NatsServer) -> Iterator[Stage]:
+def stage(
+    request: pytest.FixtureRequest, tmp_path: Path, meeting: Any, y_over: Callable[[str], Party]
+) -> Iterator[Stage]:
     step = request.node.callspec.params["step"]
     pid = f"{request.node.originalname[5:20]}-{step}".replace(".", "-")
-    stage = Stage(step, Party(tmp_path / "x", "x"), y, nats_server.url, pid)
+    stage = Stage(step, Party(tmp_path / "x", "x"), y_over(meeting.name), meeting, pid)
     yield stage
     stage.x.server.kill()
 
@@ -453,7 +442,20 @@ def stage(request: pytest.FixtureRequest, tmp_path: Path, y: Party, nats_server:
 @pytest.mark.parametrize("step", faults.STEPS)
 def test_node_killed_at_step_goes_on(step: str, stage: Stage, pooled: Callable[..., np.ndarray]) -> None:
     """What was acknowledged counts once, the federation converges, and nothing is left over."""
-    SCENARIOS[step](stage)
+    assert_goes_on(stage, pooled)
+
+
+@pytest.mark.transports("s3", slow=("s3",))
+@pytest.mark.parametrize("step", IN_TRANSPORT)
+def test_node_killed_between_steps_in_another_transport_goes_on(
+    step: str, stage: Stage, pooled: Callable[..., np.ndarray]
+) -> None:
+    """Whatever of its objects was written last."""
+    assert_goes_on(stage, pooled)
+
+
+def assert_goes_on(stage: Stage, pooled: Callable[..., np.ndarray]) -> None:
+    SCENARIOS[stage.step](stage)
     stage.x.client.learn(stage.pid, NAMES, TYPES, rows(9))
     stage.held.append(rows(9))
     stage.sync()
@@ -501,7 +503,8 @@ def assert_predictions_are_those_of_the_pooled_rows(stage: Stage, pooled: Callab
 
 
 def assert_nothing_is_left_over(stage: Stage) -> None:
-    """On the stopped home after a last pulse and a sweep, both later: no blob too many or too few, here and in NATS."""
+    """On the stopped home after a last pulse and a sweep, both later: no blob too many or too few, here and
+    in the transport."""
     with stage.x.node(LATER_S) as node:
         pulse.run(node, "x", stage.pid)
         project = lifecycle.find(node, "x", stage.pid)
@@ -510,13 +513,13 @@ def assert_nothing_is_left_over(stage: Stage) -> None:
         assert json.loads(items["publication"].value)["stale"] == []
         assert_blobs_are_those_named(node, project, [item.value for key, item in items.items() if key != "roster"])
         fed_id = json.loads(items["federation"].value)["fed_id"]
-    head_messages = messages(stage.nats_url, f"GRM_{fed_id}_H")
-    found = {subject.split(".")[-1]: json.loads(data[SIGNATURE_BYTES:]) for subject, data in head_messages.items()}
-    members = found.pop("r")["members"]
+    raw = stage.meeting.raw(fed_id)
+    found = {key: json.loads(raw.stored(key)[SIGNATURE_BYTES:]) for key in raw.entries()}
+    members = found.pop(raw.roster())["members"]
     active = [each["id"] for each in members if each["state"] == "active"]
     current = [head for head in found.values() if head["id"] in active]
-    chunks = messages(stage.nats_url, f"GRM_{fed_id}_B")
-    assert {subject.split(".")[4] for subject in chunks} == {head["blob_id"] for head in current if head["chunks"]}
+    shown = {raw.chunk(head["id"], head["blob_id"], str(i)) for head in current for i in range(head["chunks"])}
+    assert raw.chunks() == shown
 
 
 def assert_blobs_are_those_named(node: Node, project: lifecycle.Project, values: list[bytes]) -> None:
