@@ -19,7 +19,7 @@ from typing import TypeVar
 import msgspec
 
 from gramian.domain import typed
-from gramian.errors import ConditionFailed, GramianError, InvalidRequest, PluginError, TooLarge, Unavailable
+from gramian.errors import ConditionFailed, GramianError, InvalidRequest, PluginError, StoreError, TooLarge, Unavailable
 from gramian.faults import step
 from gramian.node import Node
 from gramian.ports import ABSENT, Delete, JobRunner, StateStore, Write
@@ -64,8 +64,8 @@ class Progress(msgspec.Struct, frozen=True):
 class Job(msgspec.Struct, frozen=True):
     """`error` is empty unless the job failed. `instance`: the process that runs it, empty while it waits for one.
 
-    `runner`: empty, GPU or SYNC. `handle`: the runner's own name of it. `pid`, `uid`: its project, in whose space
-    `body` is kept. `answer`: what it found, by entity. Times: unix milliseconds."""
+    `runner`: empty, GPU or SYNC. `handle`: the runner's own name of it. `waiting_since`: when it was paused. `pid`,
+    `uid`: its project, in whose space `body` is kept. `answer`: what it found, by entity. Times: unix milliseconds."""
 
     kind: str
     instance: str
@@ -78,6 +78,7 @@ class Job(msgspec.Struct, frozen=True):
     body: str = ""
     runner: str = ""
     handle: str = ""
+    waiting_since: int = 0
     is_started: bool = False
     progress: Progress = Progress()
     answer: msgspec.Raw = msgspec.Raw(b"{}")
@@ -189,7 +190,13 @@ def submit(
             _free_body(node, job)
     if is_new:
         step("job.recorded")
-        _hand_over(node, cid, number, job)
+        try:
+            _hand_over(node, cid, number, job)
+        except GramianError:
+            # The operation's mark may stay: it points to no job, as if that had been forgotten.
+            node.state.write(Delete(partition(cid), _key(number)), *_body_deletes(cid, number, job))
+            _free_body(node, job)
+            raise
     return number
 
 
@@ -207,10 +214,7 @@ def execute(node: Node, cid: str, number: int, *, until: float = math.inf) -> No
     try:
         getattr(import_module(module), function)(Task(node, cid, number, job, until))
     except Paused:
-        _revise(
-            node, cid, number, lambda now: msgspec.structs.replace(now, instance=_waiting_instance(node, now.runner))
-        )
-        _hand_over(node, cid, number, job)
+        _go_on_elsewhere(node, cid, number, job)
     except GramianError as error:
         _finish(node, cid, number, str(error))
     except Exception:
@@ -342,16 +346,19 @@ def _body_place(cid: str, number: int, job: Job) -> tuple[str, str]:
 
 
 def _hand_over(node: Node, cid: str, number: int, job: Job) -> None:
-    """To the runner; what that does not take leaves no trace."""
-    try:
-        handle = _runner(node, job.runner).submit(cid, number, lambda: execute(node, cid, number))
-    except GramianError:
-        # The operation's mark may stay: it points to no job, as if that had been forgotten.
-        node.state.write(Delete(partition(cid), _key(number)), *_body_deletes(cid, number, job))
-        _free_body(node, job)
-        raise
+    """To the runner. Raises Unavailable if that takes no more."""
+    handle = _runner(node, job.runner).submit(cid, number, lambda: execute(node, cid, number))
     if handle:
         _revise(node, cid, number, lambda now: msgspec.structs.replace(now, handle=handle))
+
+
+def _go_on_elsewhere(node: Node, cid: str, number: int, job: Job) -> None:
+    waits = {"instance": _waiting_instance(node, job.runner), "handle": "", "waiting_since": int(node.clock() * 1000)}
+    _revise(node, cid, number, lambda now: msgspec.structs.replace(now, **waits))
+    try:
+        _hand_over(node, cid, number, job)
+    except GramianError as error:
+        _finish(node, cid, number, f"it had to go on in another process, and could not: {error}; submit it again")
 
 
 def _body_deletes(cid: str, number: int, job: Job) -> list[Write]:
@@ -384,16 +391,17 @@ def _cause_of_death(node: Node, job: Job) -> str:
     """Why a job that is not done never will be; empty if it may."""
     if job.is_done:
         return ""
-    if job.handle:
-        # Its runner knows best, if this process has it.
-        with suppress(PluginError):
-            return _runner(node, job.runner).failure(job.handle)
-    if job.instance:
+    if job.instance and not job.handle:
         return "" if node.instance_alive(job.instance) else STOPPED
-    with suppress(PluginError):
-        if node.clock() > job.started_at / 1000 + _runner(node, job.runner).patience_s:
-            return "no process has taken the job up in time; submit it again"
-    return ""
+    try:
+        runner = _runner(node, job.runner)
+        if job.handle:
+            return runner.failure(job.handle)
+    except (PluginError, StoreError) as error:
+        log.warning("nobody can tell how the job '%s' stands: %s", job.kind, error)
+        return ""
+    is_late = node.clock() > (job.waiting_since or job.started_at) / 1000 + runner.patience_s
+    return "no process has taken the job up in time; submit it again" if is_late else ""
 
 
 def _finish(node: Node, cid: str, number: int, error: str) -> Job:

@@ -189,9 +189,42 @@ def test_job_that_runs_out_of_time_goes_on_in_another_process(node: Node, projec
         assert uploads._load(node, project, id_).record.rows == 10 * executions
         assert not jobs.find(node, "c1", number).is_done
     assert node.jobs.submitted == [number] * 5
-    assert jobs.find(node, "c1", number).progress.text == "40 rows read"
+    late = dataclasses.replace(node, clock=lambda: node.clock() + 3000)
+    jobs.execute(late, "c1", number, until=0.0)
+    much_later = dataclasses.replace(node, clock=lambda: node.clock() + 6000)
+    assert not jobs.find(much_later, "c1", number).is_done  # it has waited for 50 minutes, an hour is allowed
+    assert jobs.find(node, "c1", number).progress.text == "50 rows read"
     jobs.execute(node, "c1", number)
     assert ledger.read(node, project).rows == 95
+
+
+def test_job_that_cannot_go_on_elsewhere_fails_and_its_place_is_kept(
+    node: Node, project: Project, sent, rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing vanishes without a word; learned again, it goes on."""
+    id_ = sent(csv_of(rows(1, 95)))
+    number = uploads.learn(node, project, id_, None)
+
+    def full(*_: object) -> str:
+        raise Unavailable("1000 jobs are waiting already")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(node.jobs, "submit", full)
+        jobs.execute(node, "c1", number, until=0.0)
+    assert "1000 jobs are waiting already; submit it again" in jobs.find(node, "c1", number).error
+    assert uploads._load(node, project, id_).record.rows == 10
+    assert learn(node, project, id_).error == ""
+    assert ledger.read(node, project).rows == 95
+
+
+def test_file_of_another_size_is_refused(node: Node, project: Project, sent, rows) -> None:
+    """A store that does not check it must not decide how much a node reads."""
+    id_ = sent(csv_of(rows(1, 5)))
+    stored = uploads._load(node, project, id_)
+    other = uploads.msgspec.structs.replace(stored.record, size_bytes=3)
+    node.state.write(uploads._put(project, id_, other, stored.version))
+    with pytest.raises(InvalidRequest, match="3 were announced"):
+        uploads.learn(node, project, id_, None)
 
 
 def test_mistake_in_the_last_row_adds_nothing(node: Node, project: Project, sent, rows) -> None:

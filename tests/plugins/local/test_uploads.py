@@ -114,7 +114,9 @@ def test_ticket_of_another_home_is_refused(store, put, tmp_path):
     assert put(ticket(other), b"abc") == 400
 
 
-@pytest.mark.parametrize("query", ["", "size=3", "size=3&expires=9999999999&signature=", "size=x&expires=1&signature=é"])
+@pytest.mark.parametrize(
+    "query", ["", "size=3", "size=3&expires=9999999999&signature=", "size=x&expires=1&signature=é"]
+)
 def test_malformed_ticket_admits_nothing(store, query):
     """Whatever stands in it."""
     assert store.admits("c0", "a1", query) is None

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from gramian.domain.names import attribute_name
 from gramian.domain.tables.table import FORMATS, Position, Table, choose, open_table
 from gramian.errors import BlobMissing, ConditionFailed, InvalidRequest, TooLarge, Unavailable
 from gramian.faults import step
 from gramian.node import Node
-from gramian.ports import ABSENT, Delete, Ticket, Write
+from gramian.ports import ABSENT, Arrived, Delete, Ticket, Write
 from gramian.usecases import jobs, records
 from gramian.usecases.federation import gpu
 from gramian.usecases.projects import ledger
@@ -69,7 +70,8 @@ def create(node: Node, project: Project, kind: str, size_bytes: int) -> Created:
     limit = node.settings.upload_limit_bytes
     if not 0 < size_bytes <= limit:
         raise TooLarge(f"an upload may have 1 to {limit} bytes, not {size_bytes}; send the rows in several files")
-    if len(node.state.query(project.partition, UPLOAD, limit=MAX_UPLOADS)) >= MAX_UPLOADS:
+    others = records.listed(node.state, project.partition, UPLOAD, records.Upload).values()
+    if sum(not stored.record.learned for stored in others) >= MAX_UPLOADS:
         raise InvalidRequest(f"the project has {MAX_UPLOADS} uploads: learn or delete them first")
     id_, now = token_hex(16), int(node.clock())
     made = records.Upload(kind, size_bytes, now, now + TICKET_S)
@@ -84,8 +86,8 @@ def learn(node: Node, project: Project, id_: str, columns: Columns | None) -> in
     Repeated, the same job, unless that failed. Raises InvalidRequest.
     """
     upload = _load(node, project, id_).record
-    if not upload.learned and node.uploads.find(project.uid, id_) is None:
-        raise InvalidRequest("the file has not arrived yet: PUT it to the address that the upload was created with")
+    if not upload.learned:
+        _check_arrived(upload, node.uploads.find(project.uid, id_))
     wanted = Learn(id_, None if columns is None else _types(columns))
     elsewhere = gpu.is_elsewhere(node, project)
     return gpu.submit(node, project, "upload", wanted, operation=f"upload {id_}", elsewhere=elsewhere)
@@ -248,13 +250,23 @@ def _load(node: Node, project: Project, id_: str) -> records.Stored[records.Uplo
     return stored
 
 
+def _check_arrived(upload: records.Upload, arrived: Arrived | None) -> None:
+    if arrived is None:
+        raise InvalidRequest("the file has not arrived yet: PUT it to the address that the upload was created with")
+    if arrived.size_bytes != upload.size_bytes:
+        raise InvalidRequest(
+            f"the file has {arrived.size_bytes} bytes, {upload.size_bytes} were announced: create another upload"
+        )
+
+
 def _put(project: Project, id_: str, upload: records.Upload, expect: str) -> Write:
     return records.put(project.partition, UPLOAD + id_, upload, expect, upload.created_at + KEEP_S)
 
 
 def _types(columns: Columns) -> dict[str, str]:
     """Raises InvalidRequest unless each name has one type."""
-    names, types = columns.attribute_names, [kind.upper() for kind in columns.attribute_types]
+    names = [attribute_name(name) for name in columns.attribute_names]
+    types = [kind.upper() for kind in columns.attribute_types]
     if len(names) != len(types) or len(set(names)) != len(names):
         raise InvalidRequest(f"there are {len(set(names))} different attributeNames and {len(types)} attributeTypes")
     return dict(zip(names, types, strict=True))
