@@ -9,7 +9,8 @@ from typing import Protocol
 class Clock(Protocol):
     """Unix seconds that a test can let pass."""
 
-    now: float
+    @property
+    def now(self) -> float: ...
 
     def advance(self, seconds: float) -> None: ...
 
@@ -28,12 +29,13 @@ class FakeClock:
 
 
 class LiveClock:
-    """The real time. `now` is a whole second that has begun; `advance` waits until the new one has."""
+    """The real time in whole seconds; `advance` waits until that many have begun."""
 
-    def __init__(self) -> None:
-        self.now = float(int(time.time()))
+    @property
+    def now(self) -> float:
+        return float(int(time.time()))
 
     def advance(self, seconds: float) -> None:
-        self.now += seconds
-        while (left := self.now - time.time()) > 0:
+        end = self.now + seconds
+        while (left := end - time.time()) > 0:
             time.sleep(left)

@@ -24,9 +24,9 @@ class WritesOneByOne(SqliteStateStore):
     """Groups are not atomic."""
 
     def write(self, *writes):
-        for write in writes:
+        for number, write in enumerate(writes):
+            time.sleep(0.05 * (number == 1))  # wide enough to be killed in between, on any machine
             super().write(write)
-            time.sleep(0.02 * (len(writes) == 2))  # wide enough to be killed in between, on any machine
 
 
 class VersionIsContentHash(SqliteStateStore):

@@ -39,7 +39,7 @@ WRONG = [
     ("blobs.writes_in_place", "test_blob_of_a_killed_process_is_whole_or_absent", "BlobCorrupt"),
     ("blobs.refuses_the_second_delete", "test_delete_removes_and_repeats", "BlobMissing"),
     ("transport.ignores_the_revision", "test_head_and_roster_are_written_by_compare_and_set", "DID NOT RAISE"),
-    ("transport.ignores_the_revision", "test_concurrent_writers_exactly_one_wins", "assert 8 == 1"),
+    ("transport.ignores_the_revision", "test_concurrent_writers_exactly_one_wins", r"assert \d == 1"),
     ("transport.mixes_federations", "test_federations_do_not_mix", r"assert \[\] == \[0\]"),
     ("transport.loses_the_last_chunk", "test_blob_round_trip_returns_the_chunks", r"assert \[2\] == \[\]"),
     ("transport.sorts_chunks_as_text", "test_blob_round_trip_returns_the_chunks", r"assert \[b'"),
