@@ -32,6 +32,7 @@ from gramian.usecases.federation import pulse
 from gramian_local import receiving
 from gramian_local.node import opened
 from gramian_memory import space
+from gramian_memory.space import Space
 from gramian_memory.transport import MemoryLink
 from gramian_nats.transport import NatsLink
 from gramian_s3.transport import S3Link
@@ -220,6 +221,47 @@ class S3Raw(Raw):
         return {key for key in self.objects() if key.startswith(f"grm/{self.fed_id}/")}
 
 
+class MemoryRaw(Raw):
+    def __init__(self, fed_id: str, space: Space) -> None:
+        super().__init__(fed_id)
+        self._space = space
+
+    def roster(self) -> str:
+        return "roster"
+
+    def head(self, peer_id: str) -> str:
+        return f"heads/{peer_id}"
+
+    def chunk(self, peer_id: str, blob_id: str, index: str = "0") -> str:
+        return f"blobs/{peer_id}/{blob_id}/{index}"
+
+    def write(self, messages: Iterable[tuple[str, bytes]]) -> None:
+        for key, data in messages:
+            if key.startswith("blobs/"):
+                _, peer_id, blob_id, index = key.split("/")
+                self._space.put_chunk(self.fed_id, (peer_id, blob_id, int(index)), data)
+            else:
+                found = self._space.entries(self.fed_id).get(key)
+                self._space.write(self.fed_id, key, data, found.revision if found else None)
+
+    def stored(self, key: str) -> bytes:
+        if key.startswith("blobs/"):
+            _, peer_id, blob_id, index = key.split("/")
+            return self._space.chunks(self.fed_id, peer_id, blob_id)[int(index)][0]
+        return self._space.entries(self.fed_id)[key].data
+
+    def entries(self) -> set[str]:
+        return set(self._space.entries(self.fed_id))
+
+    def chunks(self) -> set[str]:
+        place = self._space._places[self.fed_id]
+        return {f"blobs/{peer_id}/{blob_id}/{index}" for peer_id, blob_id, index in place.chunks}
+
+    def shout(self, *nudges: bytes) -> None:
+        for data in nudges:
+            self._space.nudge(self.fed_id, data)
+
+
 @dataclass(frozen=True)
 class Meeting:
     """Where a federation meets. `own`: the keys that each node gives itself, besides those of an invitation; `link`:
@@ -269,8 +311,9 @@ def meeting_in_s3(request: pytest.FixtureRequest) -> Meeting:
 
 def meeting_in_memory(_: pytest.FixtureRequest) -> Meeting:
     name = secrets.token_hex(6)
-    places = space.named(name)._places
-    return Meeting("memory", {"memory_space": name}, {}, MemoryLink, places.get, lambda: set(places))
+    found = space.named(name)
+    raw = partial(MemoryRaw, space=found)
+    return Meeting("memory", {"memory_space": name}, {}, MemoryLink, raw, lambda: set(found._places))
 
 
 @dataclass

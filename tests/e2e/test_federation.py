@@ -1,4 +1,4 @@
-"""Federations from create to predict, over HTTP and NATS, against the fit on the pooled rows."""
+"""Federations from create to predict, over HTTP and every transport, against the fit on the pooled rows."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from sklearn.datasets import load_diabetes
 
 from gramian.client import BadRequest
 
+pytestmark = pytest.mark.transports("nats", "s3", "memory", slow=("s3",))
 Read = Callable[..., tuple[list[str], np.ndarray]]
 
 
