@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from gramian.hookspecs import hookimpl
+from collections.abc import Sequence
+
+from gramian.hookspecs import Option, Options, hookimpl
 from gramian.ports import Transport
 
 gramian_api = "1"
 
 
 @hookimpl
-def gramian_transport() -> Transport:
+def gramian_options() -> Sequence[Option]:
+    return (Option("allowed_hosts", default="", help="Hosts that nats_hosts may name: host or *.domain, by commas."),)
+
+
+@hookimpl
+def gramian_transport(options: Options) -> Transport:
+    from gramian_nats.allowed import parse_allowed
     from gramian_nats.transport import NatsTransport
 
-    return NatsTransport()
+    return NatsTransport(parse_allowed(options["allowed_hosts"]))

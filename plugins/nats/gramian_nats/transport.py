@@ -11,6 +11,7 @@ from gramian.domain.names import check_hex_id
 from gramian.errors import ContentMissing, RevisionConflict, TransportUnavailable
 from gramian.ports import MAX_CUT_PEERS, Cut, Limits, Traffic
 from gramian_nats import member_logins, names
+from gramian_nats.allowed import require_allowed
 from gramian_nats.blobs import absent_chunks, free_chunks, get_chunks, put_chunks
 from gramian_nats.connection import Connection, Meter
 from gramian_nats.entries import read_cut, read_entries, write_entry
@@ -32,7 +33,9 @@ class NatsTransport:
 
     secret_options = SECRET_OPTIONS
 
-    def __init__(self) -> None:
+    def __init__(self, allowed_hosts: Sequence[str] = ()) -> None:
+        """`allowed_hosts`: patterns of servers that options may name, as in `gramian_nats.allowed`; empty for all."""
+        self._allowed_hosts = allowed_hosts
         self._lock = threading.Lock()
         self._loop: LoopThread | None = None
         self._pool = Pool()
@@ -40,7 +43,7 @@ class NatsTransport:
 
     def check_options(self, options: Mapping[str, str]) -> Mapping[str, str]:
         """The `nats_` keys, normalised. Raises InvalidRequest naming a bad or missing one and the remedy."""
-        return parse_options(options).as_mapping()
+        return self._checked(options).as_mapping()
 
     def shared_options(self, options: Mapping[str, str]) -> Mapping[str, str]:
         """All but the client certificate, and but the login where it is not shared (nats_sec_shared)."""
@@ -87,7 +90,7 @@ class NatsTransport:
         Raises InvalidRequest, TransportUnavailable, TransportRefused.
         """
         loop, pool = self._running()
-        return NatsLink(loop, pool, parse_options(options), self._listeners)
+        return NatsLink(loop, pool, self._checked(options), self._listeners)
 
     def close(self) -> None:
         """Close every connection. Links end with it, and no new ones can be opened."""
@@ -95,6 +98,11 @@ class NatsTransport:
         for listener in list(self._listeners):
             listener.stop()
         loop.run(pool.close())
+
+    def _checked(self, options: Mapping[str, str]) -> NatsOptions:
+        parsed = parse_options(options)
+        require_allowed(parsed.hosts, self._allowed_hosts)
+        return parsed
 
     def _running(self) -> tuple[LoopThread, Pool]:
         """The loop and its pool; a forked child starts anew, for it has neither thread nor connections."""
