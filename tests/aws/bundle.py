@@ -39,9 +39,9 @@ class Stack:
         """What the `gramian` command needs to work on this node."""
         return dict(pair.split("=", 1) for pair in self.outputs["NodeEnvironment"].split())
 
-    def create_user(self, cid: str, emulator: Mapping[str, str]) -> str:
+    def create_user(self, cid: str, emulator: Mapping[str, str], *options: str) -> str:
         """Add a user by the command line, as an operator does; returns the secret key."""
-        command = [sys.executable, "-m", "gramian_local", "user", "create", cid]
+        command = [sys.executable, "-m", "gramian_local", "user", "create", cid, *options]
         env = {**os.environ, **emulator, **self.environment}
         done = subprocess.run(command, env=env, capture_output=True, text=True, check=True, timeout=60)
         key: str = json.loads(done.stdout)["secretKey"]

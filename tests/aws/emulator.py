@@ -179,7 +179,7 @@ def add_body_routes() -> None:
 
 
 def route_key(path: str, method: str) -> str:
-    if path == "/$default":
+    if path.lstrip("/") == "$default":
         return "$default"
     return f"{'ANY' if method == 'x-amazon-apigateway-any-method' else method.upper()} {path}"
 
