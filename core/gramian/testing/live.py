@@ -30,7 +30,8 @@ def contract(
 
     `environment` is laid over the process's: options (`GRAMIAN_<NAME>_<OPTION>`), and `GRAMIAN_HOME`, without which
     each test has a home of its own. `options`: keys of a federation's map, for a transport. `attributes` replace those
-    of the suite, such as `threads`. Raises ValueError for a kind without a suite.
+    of the suite, such as `threads`. Raises ValueError for a kind without a suite, TypeError for an attribute that it
+    does not have.
     """
     from gramian.testing import SUITES
 
@@ -39,6 +40,9 @@ def contract(
         raise ValueError(f"there is no contract suite for '{plugin}'; kinds with one: {', '.join(SUITES)}")
     module, _, suite = SUITES[kind].partition(":")
     bases = (*_MIXINS[kind], getattr(import_module(module), suite))
+    unknown = [attribute for attribute in attributes if not any(hasattr(base, attribute) for base in bases)]
+    if unknown:
+        raise TypeError(f"{suite} has no attribute {', '.join(unknown)}")
     about = {"__doc__": f"The contract of `{plugin}`.", "__module__": __name__}
     given = {"plugin": plugin, "environment": dict(environment or {}), "federation_keys": dict(options or {})}
     return type(f"Test{name.title()}{suite}", bases, {**about, **given, **attributes})
