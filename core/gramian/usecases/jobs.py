@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
-from secrets import token_bytes
 from typing import TypeVar
 
 import msgspec
@@ -22,16 +21,18 @@ from gramian.domain import typed
 from gramian.errors import ConditionFailed, GramianError, InvalidRequest, PluginError, StoreError, TooLarge, Unavailable
 from gramian.faults import step
 from gramian.node import Node
-from gramian.ports import ABSENT, Delete, JobRunner, StateStore, Write
-from gramian.usecases import records
+from gramian.ports import ABSENT, Delete, JobRunner, Write
+from gramian.usecases import job_records, records
 from gramian.usecases.federation import journal
+from gramian.usecases.job_records import Job as Job
+from gramian.usecases.job_records import Progress as Progress
+from gramian.usecases.job_records import partition
 from gramian.usecases.projects import lifecycle
 from gramian.usecases.projects.lifecycle import Project
 
 log = logging.getLogger(__name__)
 A = TypeVar("A", bound=msgspec.Struct)
 
-KEEP_S = 7 * 24 * 3600
 MAX_ANSWER_BYTES = 256 * 1024
 OPERATION_KEPT_S = 24 * 3600
 SUBMIT_ATTEMPTS = 20
@@ -39,7 +40,6 @@ GPU, SYNC = "gpu", "sync"
 """The runners of `settings.gpu_jobs` and `settings.sync_jobs`; the usual one has no name."""
 STOPPED = "the server was stopped while the job ran; submit it again"
 OPERATION = "operation/"
-_UNIT_BYTES = 16
 
 KINDS = {
     "learn": ("gramian.usecases.projects.batches", "learn"),
@@ -53,53 +53,12 @@ KINDS = {
 """Module and function, called with a Task, that does a job of each kind; imported where one runs: some need numpy."""
 
 
-class Progress(msgspec.Struct, frozen=True):
-    """`done` of `of` units, whatever they are; `text` says more."""
-
-    done: int = 0
-    of: int = 1
-    text: str = ""
-
-
-class Job(msgspec.Struct, frozen=True):
-    """`error` is empty unless the job failed. `instance`: the process that runs it, empty while it waits for one.
-
-    `runner`: empty, GPU or SYNC. `handle`: the runner's own name of it. `waiting_since`: when it was paused. `pid`,
-    `uid`: its project, in whose space `body` is kept. `answer`: what it found, by entity. Times: unix milliseconds."""
-
-    kind: str
-    instance: str
-    started_at: int
-    is_done: bool = False
-    error: str = ""
-    arguments: msgspec.Raw = msgspec.Raw(b"{}")
-    pid: str = ""
-    uid: str = ""
-    body: str = ""
-    runner: str = ""
-    handle: str = ""
-    waiting_since: int = 0
-    is_started: bool = False
-    progress: Progress = Progress()
-    answer: msgspec.Raw = msgspec.Raw(b"{}")
-
-
 class Paused(Exception):
     """Raised by a job that is late, has kept what it did, and wants to go on from there in another process."""
 
 
 class Nothing(msgspec.Struct, frozen=True):
     """The arguments of a kind that needs none."""
-
-
-class _Counter(msgspec.Struct, frozen=True):
-    last: int = 0
-
-
-class _Body(msgspec.Struct, frozen=True):
-    """Keeps a job's body from being swept."""
-
-    blob: str
 
 
 class _Submitted(msgspec.Struct, frozen=True):
@@ -129,7 +88,7 @@ class Task:
         return project
 
     def body(self) -> bytes:
-        return self.node.blobs.get(self.job.uid, self.job.body)[_UNIT_BYTES:]
+        return job_records.read_body(self.node, self.job)
 
     def is_late(self) -> bool:
         """Whether a job that can go on elsewhere should now raise Paused."""
@@ -140,16 +99,12 @@ class Task:
         found = msgspec.Raw(msgspec.json.encode(entities))
         if len(found) > MAX_ANSWER_BYTES:
             raise TooLarge(f"the answer has {len(found)} bytes, a job keeps {MAX_ANSWER_BYTES}: ask for less at a time")
-        _revise(self.node, self.cid, self.number, lambda job: msgspec.structs.replace(job, answer=found))
+        job_records.revise(self.node, self.cid, self.number, lambda job: msgspec.structs.replace(job, answer=found))
 
     def progress(self, done: int, of: int, text: str = "") -> None:
         """Tell those who ask how far the job is."""
         made = Progress(done, of, text)
-        _revise(self.node, self.cid, self.number, lambda job: msgspec.structs.replace(job, progress=made))
-
-
-def partition(cid: str) -> str:
-    return f"jobs/{cid}"
+        job_records.revise(self.node, self.cid, self.number, lambda job: msgspec.structs.replace(job, progress=made))
 
 
 def submit(
@@ -179,7 +134,7 @@ def submit(
         arguments=msgspec.Raw(msgspec.json.encode(arguments)),
         pid=project.pid if project else "",
         uid=project.uid if project else "",
-        body=node.blobs.put(project.uid, token_bytes(_UNIT_BYTES) + body) if project and body else "",
+        body=job_records.keep_body(node, project.uid, body) if project and body else "",
         runner=runner,
     )
     is_new = False
@@ -187,15 +142,17 @@ def submit(
         number, is_new = _enrol(node, cid, job, operation, also)
     finally:
         if not is_new:
-            _free_body(node, job)
+            job_records.free_body(node, job)
     if is_new:
         step("job.recorded")
         try:
             _hand_over(node, cid, number, job)
         except GramianError:
             # The operation's mark may stay: it points to no job, as if that had been forgotten.
-            node.state.write(Delete(partition(cid), _key(number)), *_body_deletes(cid, number, job))
-            _free_body(node, job)
+            node.state.write(
+                Delete(partition(cid), job_records.key(number)), *job_records.body_deletes(cid, number, job)
+            )
+            job_records.free_body(node, job)
             raise
     return number
 
@@ -227,19 +184,9 @@ def execute(node: Node, cid: str, number: int, *, until: float = math.inf) -> No
 
 def find(node: Node, cid: str, number: int) -> Job:
     """Raises InvalidRequest for an unknown number."""
-    stored = records.load(node.state, partition(cid), _key(number), Job)
-    if stored is None:
-        raise InvalidRequest("No such job")
-    reason = _cause_of_death(node, stored.record)
-    return _finish(node, cid, number, reason) if reason else stored.record
-
-
-def pid_of(state: StateStore, cid: str, number: int) -> str:
-    """The project that a job is about, empty if it is about none; for runners. Raises InvalidRequest."""
-    stored = records.load(state, partition(cid), _key(number), Job)
-    if stored is None:
-        raise InvalidRequest("No such job")
-    return stored.record.pid
+    job = job_records.load(node.state, cid, number).record
+    reason = _cause_of_death(node, job)
+    return _finish(node, cid, number, reason) if reason else job
 
 
 def wait(node: Node, cid: str, number: int, timeout_s: float, *, poll_s: float = 0.1) -> Job:
@@ -253,7 +200,7 @@ def wait(node: Node, cid: str, number: int, timeout_s: float, *, poll_s: float =
 def listed(node: Node, cid: str) -> dict[int, Job]:
     """Jobs by number; what is deleted while they are read is left out."""
     found = {}
-    for id_ in records.listed(node.state, partition(cid), "job/", Job):
+    for id_ in records.listed(node.state, partition(cid), job_records.JOB, Job):
         with suppress(InvalidRequest):
             found[int(id_)] = find(node, cid, int(id_))
     return found
@@ -263,7 +210,7 @@ def delete(node: Node, cid: str, number: int) -> bool:
     """Forget a finished job; False for one that runs, which cannot be killed. Raises InvalidRequest."""
     if not find(node, cid, number).is_done:
         return False
-    node.state.write(Delete(partition(cid), _key(number)))
+    node.state.write(Delete(partition(cid), job_records.key(number)))
     return True
 
 
@@ -271,10 +218,6 @@ def forget_all(node: Node, cid: str) -> None:
     """Remove what is known of a user's jobs."""
     for key, _ in node.state.query(partition(cid)):
         node.state.write(Delete(partition(cid), key))
-
-
-def _key(number: int) -> str:
-    return f"job/{number:012d}"
 
 
 def _runner(node: Node, name: str) -> JobRunner:
@@ -288,12 +231,6 @@ def _waiting_instance(node: Node, runner: str) -> str:
     return "" if _runner(node, runner).patience_s else node.instance
 
 
-def _next_number(node: Node, cid: str) -> int:
-    return records.update(
-        node.state, partition(cid), "counter", _Counter(), lambda counter: _Counter(counter.last + 1)
-    ).last
-
-
 def _enrol(
     node: Node, cid: str, job: Job, operation: str | None, also: Callable[[int], Sequence[Write]]
 ) -> tuple[int, bool]:
@@ -302,10 +239,10 @@ def _enrol(
         earlier = _earlier(node, cid, operation)
         if earlier is not None and not _is_lost(node, cid, earlier.record.number):
             return earlier.record.number, False
-        number = _next_number(node, cid)
+        number = job_records.next_number(node, cid)
         mark = _operation_mark(node, cid, operation, number, earlier.version if earlier else ABSENT)
         try:
-            node.state.write(*_record_writes(node, cid, number, job), *mark, *also(number))
+            node.state.write(*job_records.first_writes(node, cid, number, job), *mark, *also(number))
         except ConditionFailed:
             if earlier == _earlier(node, cid, operation):
                 raise  # it was one of `also`
@@ -334,40 +271,20 @@ def _operation_mark(node: Node, cid: str, operation: str | None, number: int, ex
     return [records.put(partition(cid), OPERATION + operation, _Submitted(number), expect, expires_at)]
 
 
-def _record_writes(node: Node, cid: str, number: int, job: Job) -> list[Write]:
-    writes: list[Write] = [records.put(partition(cid), _key(number), job, ABSENT, _expiry(node))]
-    if job.body:
-        writes.append(records.put(*_body_place(cid, number, job), _Body(job.body), ABSENT, _expiry(node)))
-    return writes
-
-
-def _body_place(cid: str, number: int, job: Job) -> tuple[str, str]:
-    return lifecycle.partition(job.uid), f"{records.BODY}{cid}/{number:012d}"
-
-
 def _hand_over(node: Node, cid: str, number: int, job: Job) -> None:
     """To the runner. Raises Unavailable if that takes no more."""
     handle = _runner(node, job.runner).submit(cid, number, lambda: execute(node, cid, number))
     if handle:
-        _revise(node, cid, number, lambda now: msgspec.structs.replace(now, handle=handle))
+        job_records.revise(node, cid, number, lambda now: msgspec.structs.replace(now, handle=handle))
 
 
 def _go_on_elsewhere(node: Node, cid: str, number: int, job: Job) -> None:
     waits = {"instance": _waiting_instance(node, job.runner), "handle": "", "waiting_since": int(node.clock() * 1000)}
-    _revise(node, cid, number, lambda now: msgspec.structs.replace(now, **waits))
+    job_records.revise(node, cid, number, lambda now: msgspec.structs.replace(now, **waits))
     try:
         _hand_over(node, cid, number, job)
     except GramianError as error:
         _finish(node, cid, number, f"it had to go on in another process, and could not: {error}; submit it again")
-
-
-def _body_deletes(cid: str, number: int, job: Job) -> list[Write]:
-    return [Delete(*_body_place(cid, number, job))] if job.body else []
-
-
-def _free_body(node: Node, job: Job) -> None:
-    if job.body:
-        node.blobs.delete(job.uid, job.body)
 
 
 def _claim(node: Node, cid: str, number: int) -> Job | None:
@@ -380,7 +297,7 @@ def _claim(node: Node, cid: str, number: int) -> Job | None:
         mine = not job.is_done and not elsewhere
         return msgspec.structs.replace(job, instance=node.instance, is_started=True) if mine else job
 
-    job = _revise(node, cid, number, taken)
+    job = job_records.revise(node, cid, number, taken)
     if job is None or not mine:
         log.info("job %d of %s is not to be done here (any more)", number, cid)
         return None
@@ -407,21 +324,19 @@ def _cause_of_death(node: Node, job: Job) -> str:
 def _finish(node: Node, cid: str, number: int, error: str) -> Job:
     """Note how the job ended, once, and free its body."""
     for _ in range(records.UPDATE_ATTEMPTS):
-        stored = records.load(node.state, partition(cid), _key(number), Job)
-        if stored is None:
-            raise InvalidRequest("No such job")
+        stored = job_records.load(node.state, cid, number)
         if stored.record.is_done:
             return stored.record
         done = msgspec.structs.replace(stored.record, is_done=True, error=error)
         try:
             node.state.write(
-                records.put(partition(cid), _key(number), done, stored.version, _expiry(node)),
-                *_body_deletes(cid, number, done),
+                records.put(partition(cid), job_records.key(number), done, stored.version, job_records.expiry(node)),
+                *job_records.body_deletes(cid, number, done),
             )
         except ConditionFailed:
             continue
         step("job.finished")
-        _free_body(node, done)
+        job_records.free_body(node, done)
         if error and done.runner == GPU:
             _tell_user(node, cid, done)
         return done
@@ -433,24 +348,3 @@ def _tell_user(node: Node, cid: str, job: Job) -> None:
     with suppress(InvalidRequest):
         project = lifecycle.find(node, cid, job.pid)
         journal.error(node, project, f"the job '{job.kind}' on the GPU failed: {job.error}")
-
-
-def _revise(node: Node, cid: str, number: int, change: Callable[[Job], Job]) -> Job | None:
-    """As `records.revise`, keeping the time when the record expires."""
-    for _ in range(records.UPDATE_ATTEMPTS):
-        stored = records.load(node.state, partition(cid), _key(number), Job)
-        if stored is None:
-            return None
-        job = change(stored.record)
-        if job == stored.record:
-            return job
-        try:
-            node.state.write(records.put(partition(cid), _key(number), job, stored.version, _expiry(node)))
-        except ConditionFailed:
-            continue
-        return job
-    raise Unavailable("the job changes too quickly; ask again")
-
-
-def _expiry(node: Node) -> int:
-    return int(node.clock()) + KEEP_S

@@ -16,7 +16,7 @@ from gramian.errors import StoreError, Unavailable
 from gramian.hookspecs import Option, Options, hookimpl
 from gramian.ports import JobRunner, StateStore
 from gramian.settings import Settings
-from gramian.usecases import jobs
+from gramian.usecases import job_records
 from gramian_aws import clients
 from gramian_aws.errors import translating
 
@@ -58,7 +58,7 @@ class BatchJobRunner(JobRunner):
 
     def submit(self, cid: str, number: int, execute: Callable[[], None]) -> str:  # noqa: ARG002 (not here)
         """Submit the job under a name that is always the same for its project. Raises Unavailable."""
-        pid = jobs.pid_of(self._state, cid, number)
+        pid = job_records.pid_of(self._state, cid, number)
         try:
             with translating("batch:SubmitJob", f"job queue {self._queue}"):
                 submitted = clients.client("batch").submit_job(
