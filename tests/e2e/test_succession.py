@@ -214,6 +214,24 @@ def test_successor_whose_login_may_not_write_the_roster_is_told(federate, monkey
     assert admins(federation.sites) == {peer_id(heir)}
 
 
+def test_thief_of_the_founders_key_cannot_use_up_the_versions(federate) -> None:
+    """The admin can change nothing any more and is told what to do; its successor can."""
+    federation = started(federate)
+    lost, heir, _ = federation.sites
+    before = member(lost)
+    last = roster.pack(msgspec.structs.replace(before.roster, v=2**53), before.own.signing)
+    raw = federation.meeting.raw(before.fed_id)
+    raw.write([(raw.roster(), last)])
+    federation.sync()
+    with pytest.raises(BadRequest, match="somebody else has the admin's key, so recover"):
+        lost.client.new_schedule("study", "h2")
+    recovered(heir)
+    heir.client.new_schedule("study", "h3")
+    federation.sync()
+    federation.assert_converged(180)
+    assert {each.client.federation_info("study")["sync_sched"] for each in federation.sites} == {"h3"}
+
+
 def test_recovery_without_the_right_key_or_node_says_so(federate) -> None:
     """In words that name what is wrong, and nothing changes."""
     federation = started(federate, 2)

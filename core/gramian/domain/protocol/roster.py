@@ -24,6 +24,7 @@ LABEL = "roster"
 MAX_BYTES = 350_000
 """What an item of the state store holds."""
 MAX_MEMBERS = 500
+MAX_VERSION = 2**53
 
 MemberState: TypeAlias = Literal["active", "left", "evicted"]
 
@@ -150,8 +151,12 @@ def rank(roster: Roster, message: bytes) -> Rank:
 
 
 def successor(roster: Roster, message: bytes, *, ts: int, **changes: object) -> Roster:
-    """The next version: `message` is the signed form of `roster`, which it chains to."""
-    return replace(roster, v=roster.v + 1, prev_sha=crypto.sha256(message), ts=ts, **changes)
+    """The next version: `message` is the signed form of `roster`, which it chains to. Raises Refused if somebody has
+    used up all versions, which takes the admin's key."""
+    fields: dict[str, object] = {"v": roster.v + 1, "prev_sha": crypto.sha256(message), "ts": ts, **changes}
+    if fields["v"] == MAX_VERSION + 1:
+        raise Refused("the roster's versions are used up: somebody else has the admin's key, so recover the federation")
+    return replace(roster, **fields)
 
 
 def seal_schema(schema: Schema, policy: Policy, fed_id: str, kek: bytes) -> str:

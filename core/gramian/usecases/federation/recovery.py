@@ -31,7 +31,7 @@ def recover(node: Node, cid: str, pid: str, key: Ed25519PrivateKey) -> Member:
 
 
 def _succeeded(key: Ed25519PrivateKey, now: int, member: Member) -> dict[str, object]:
-    """Fields of the roster with this node as the admin."""
+    """Fields of the roster with this node as the admin. Versions begin anew: a thief may have used them up."""
     known, own = member.roster, member.own
     if known.recovery_ed is None:
         raise InvalidRequest("the federation was founded without a recovery key (fed_recovery_key)")
@@ -48,4 +48,4 @@ def _succeeded(key: Ed25519PrivateKey, now: int, member: Member) -> dict[str, ob
         taken = recovery.succeed(key, member.fed_id, known.successions, ts=now, **named)
     except Refused as error:
         raise InvalidRequest(str(error)) from error
-    return {**named, "founder_ed": known.first_admin_ed, "successions": [*known.successions, taken]}
+    return {**named, "v": 1, "founder_ed": known.first_admin_ed, "successions": [*known.successions, taken]}
