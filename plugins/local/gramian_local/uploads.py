@@ -118,8 +118,12 @@ class FileUploadStore(UploadStore):
 
     def clear(self, space: str) -> None:
         directory = self._path(space, "0").parent
-        with store_errors(directory), suppress(FileNotFoundError):
-            shutil.rmtree(directory)
+        with store_errors(directory):
+            # Bodies that are still coming remove themselves, or are found when they are a week old.
+            for path in _entries(directory):
+                path.unlink(missing_ok=True)
+            with suppress(OSError):  # not empty, or not there
+                directory.rmdir()
 
     def expire(self, before: float) -> None:
         with store_errors(self._root):
