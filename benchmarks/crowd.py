@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -19,10 +20,12 @@ from gramian.domain.protocol import roster
 from gramian.domain.protocol.keys import PeerKeys
 from gramian.domain.statistics import packed, snapshot
 from gramian.domain.statistics.digest import content_digest
-from gramian.domain.statistics.moments import Moments
+from gramian.domain.statistics.moments import LocalMoments, Moments
 from gramian.domain.statistics.schema import Schema
-from gramian.ports import Link
+from gramian.node import Node
+from gramian.ports import ABSENT, Link
 from gramian.settings import Settings
+from gramian.usecases import records
 from gramian.usecases.federation import membership, succession
 from gramian.usecases.federation.membership import Member
 from gramian.usecases.projects import lifecycle
@@ -39,15 +42,12 @@ class Crowd:
     """`site` founded the federation and has no rows; `peers` are the keys of all others."""
 
     site: nodes.Site
+    node: Node
     member: Member
     link: Link
     peers: Sequence[PeerKeys]
     schema: Schema
     epoch: int = 0
-
-    @property
-    def pid_of_server(self) -> int:
-        return self.site.server.pid
 
     def publish(self, number: int) -> int:
         """New statistics of one member; returns their bytes."""
@@ -79,8 +79,26 @@ class Crowd:
         self.link.put_head(fed_id, own.peer_id, message, expect=found.revision if found else None)
         return len(clear)
 
+    def give_rows(self) -> int:
+        """Statistics of its own for the server, as if it had learned them; returns the bytes of their snapshot."""
+        p, place = self.schema.size, self.member.project.partition
+        m = statistics(self.schema, seed=1)
+        m = dataclasses.replace(m, local=LocalMoments(np.ones(p), np.zeros(p), np.ones(p)))
+        data = snapshot.encode(m, local=True)
+        base = records.Base(self.node.blobs.put(self.member.project.uid, data), m.n, [], m.n)
+        names = records.Attributes(list(self.schema.names), self.schema.types)
+        self.node.state.write(
+            records.put(place, records.ATTRIBUTES, names, ABSENT), records.put(place, records.BASE, base, ABSENT)
+        )
+        return len(data)
+
     def sync(self) -> None:
         self.site.client.sync(PID)
+
+    def assert_published(self) -> None:
+        """The server's own rows count."""
+        info = self.site.client.project_info(PID)["params"]
+        assert info["fed_rows"] == str(ROWS), f"{info['fed_rows']} rows were merged"
 
     def assert_merged(self, received: int) -> None:
         """All members' rows count, and so many snapshots were taken in so far."""
@@ -106,7 +124,7 @@ def gathered(directory: Path, nats: NatsServer, members: int, attributes: int, m
             peers = [PeerKeys.derive(secrets.token_bytes(32), b"", "peer", PID) for _ in range(members - 1)]
             member = membership.change_roster(node, member, lambda latest: _with(latest, peers, schema))
             with closing(node.transport("nats").open({"nats_hosts": nats.url})) as link:
-                yield Crowd(site, member, link, peers, schema)
+                yield Crowd(site, node, member, link, peers, schema)
 
 
 def statistics(schema: Schema, seed: int) -> Moments:

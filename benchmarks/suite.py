@@ -9,6 +9,8 @@ import sys
 
 NAMES = ("library", "http_learn", "rounds", "sync", "load", "start", "transport", "members", "curve")
 """Modules of this package with a `run` that returns rows."""
+LONG = ("widest",)
+"""Those that run only when they are named: they take minutes, and gigabytes of memory."""
 
 
 def note(text: str) -> None:

@@ -17,7 +17,7 @@ TINY = 1e-280
 """Second moments below this have lost digits to denormal numbers: they are scaled as if they were this large."""
 ONE_BLOCK_ROWS = 1536
 """Up to so many rows a full square takes little memory, and LAPACK alone is fastest."""
-BLOCK_ROWS = 384
+BLOCK_ROWS = 192
 
 
 def tolerance(p: int) -> float:
@@ -38,12 +38,15 @@ def first_impossible(m: Moments, tau: float, squares: Array | None = None) -> in
     products = _Products(m, second_moments(m) if squares is None else squares, tau)
     size = products.size
     step = size if size <= ONE_BLOCK_ROWS else BLOCK_ROWS
+    # One allocation, which goes as a whole: freed blocks of rows would stay with the allocator.
+    room = np.empty(sum(min(step, size - first) * (size - first) for first in range(0, size, step)))
     factors: list[tuple[int, Array]] = []
     # What is far above its bounds overflows, and is found out when its own row comes.
     with np.errstate(over="ignore", invalid="ignore"):
         for first in range(0, size, step):
-            rows = products.rows(first, min(size, first + step))
-            count = len(rows)
+            count = min(step, size - first)
+            rows, room = np.split(room, [count * (size - first)])
+            rows = products.fill(rows.reshape(count, size - first), first)
             for above, factor in factors:
                 part = factor[:, first - above :]
                 rows -= part[:, :count].T @ part
@@ -70,10 +73,10 @@ class _Products:
         self._scale = np.sqrt(np.maximum(np.concatenate((self._N1.diagonal(), squares)), TINY))
         self.size = self._masks + m.size
 
-    def rows(self, first: int, last: int) -> Array:
-        """(last - first, size - first); what is below the diagonal means nothing, but is finite."""
-        masks = self._masks
-        rows = np.zeros((last - first, self.size - first))
+    def fill(self, rows: Array, first: int) -> Array:
+        """Rows from `first` on, (r, size - first); what is below the diagonal means nothing, but is finite."""
+        masks, last = self._masks, first + len(rows)
+        rows[:, : last - first] = 0.0
         split = min(max(masks - first, 0), last - first)
         if split:
             rows[:split, : masks - first] = self._N1[first : first + split, first:]
