@@ -6,6 +6,7 @@ import json
 import re
 import secrets
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,17 @@ from typing import Any
 import boto3
 import numpy as np
 import pytest
+from botocore.endpoint import Endpoint
 from click.testing import CliRunner
 
 from gramian.client import BadRequest
+from gramian.client.rows import dataframe
+from gramian.domain import frame as frames
 from gramian.settings import Settings
 from gramian.usecases import users
 from gramian.usecases.federation import found, pulse
+from gramian.usecases.projects import lifecycle
+from gramian.usecases.projects import rows as local_rows
 from gramian_local.cli.main import cli
 from gramian_local.node import opened
 from gramian_local.resident import Resident
@@ -225,6 +231,34 @@ def test_own_role_serves_the_buckets_that_the_operator_lists(meeting, tmp_path: 
         pulse.run(node, "a", "study")
     raw = [each["Key"] for each in boto3.client("s3").list_objects_v2(Bucket=keys["s3_bucket"])["Contents"]]
     assert [key.rpartition("/")[2] for key in raw] == ["place", "roster"]
+
+
+def test_pulse_costs_what_the_documentation_says(started, monkeypatch) -> None:
+    """docs/s3.md gives requests and prices."""
+    federation = started(3)
+    asked: Counter[str] = Counter()
+    send = Endpoint.make_request
+
+    def counting(endpoint: Endpoint, operation: Any, request: dict[str, Any]) -> Any:
+        asked[operation.name] += 1
+        return send(endpoint, operation, request)
+
+    monkeypatch.setattr(Endpoint, "make_request", counting)
+    pulse.run(federation.sites[1].node, "org1", "study")
+    assert asked.keys() <= {"GetObject", "HeadObject"}
+    assert asked.total() == len(federation.sites) + 4
+    local_rows.learn(
+        federation.sites[1].node,
+        lifecycle.find(federation.sites[1].node, "org1", "study"),
+        frames.decode(json.dumps(dataframe(NAMES, "CCCC", rows(8))).encode()),
+    )
+    asked.clear()
+    pulse.run(federation.sites[1].node, "org1", "study")
+    assert asked == {"GetObject": 5, "HeadObject": 2, "PutObject": 2, "DeleteObjects": 1, "Publish": 1}
+    asked.clear()
+    pulse.run(federation.sites[2].node, "org2", "study")
+    assert asked.keys() <= {"GetObject", "HeadObject"}
+    assert asked.total() == len(federation.sites) + 4 + 1
 
 
 # awsinfo

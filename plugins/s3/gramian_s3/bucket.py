@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from botocore.exceptions import ClientError
 
-from gramian.errors import Refused, RevisionConflict, TransportRefused
+from gramian.errors import ContentMissing, Refused, RevisionConflict, TransportRefused
 from gramian.ports import Entry
 from gramian_s3.calls import Pace, Upload
 from gramian_s3.errors import code_of, status_of, translating, was_repeated
@@ -81,8 +81,8 @@ class Bucket:
         """The object with its ETag, None if it is absent. One that is longer is cut off at `max_bytes`."""
         return self._look(key, lambda: self._read(key, pace, max_bytes))
 
-    def fetch(self, key: str, pace: Pace, budget: Budget) -> bytes | None:
-        """The whole object, None if it is absent. Raises Refused if it is longer than the budget still allows."""
+    def fetch(self, key: str, pace: Pace, budget: Budget) -> bytes:
+        """The whole object. Raises ContentMissing, and Refused if it is longer than the budget still allows."""
 
         def get() -> bytes:
             answer = self._client.get_object(Key=key, **self._place)
@@ -90,7 +90,10 @@ class Bucket:
                 budget.take(answer["ContentLength"])
                 return b"".join(self._pieces(body, pace))
 
-        return self._look(key, get)
+        found = self._look(key, get)
+        if found is None:
+            raise ContentMissing("chunks of the blob are missing")
+        return found
 
     def revision(self, key: str) -> str | None:
         """The object's ETag, None if it is absent."""

@@ -26,6 +26,8 @@ CHUNK_BYTES = 8 * 2**20
 MAX_HEAD_BYTES = 64 * 2**10
 MAX_ROSTER_BYTES = 2**20
 CUT_ATTEMPTS = 5
+MAX_SWEEPS = 100
+"""Most listings, of 1,000 objects each, that one removal takes: somebody may put more all the time."""
 _PLACE = b'{"gramian":1}'
 
 
@@ -126,8 +128,14 @@ class S3Link:
     def destroy(self, fed_id: str) -> None:
         """The mark of the place first, so that nobody writes to it any more, then whatever lies there."""
         self._remove([keys.place(fed_id)])
-        while found := self._calls.one(lambda _: self._bucket.listed(keys.prefix(fed_id))):
+        for _ in range(MAX_SWEEPS):
+            found = self._calls.one(lambda _: self._bucket.listed(keys.prefix(fed_id)))
+            if not found:
+                return
             self._remove(found)
+        raise TransportUnavailable(
+            f"the bucket {self._options.bucket} has more objects of this federation than can be removed at once"
+        )
 
     def cut(self, fed_id: str, peers: Sequence[str]) -> Cut:
         """The roster before and after the heads is the same one, so that all of it stood at one moment."""
@@ -176,11 +184,7 @@ class S3Link:
         from gramian_s3.bucket import Budget
 
         where, budget = keys.chunks(fed_id, peer_id, blob_id, count), Budget(max_bytes)
-        found = self._calls.all(partial(self._bucket.fetch, key, budget=budget) for key in where)
-        chunks = [chunk for chunk in found if chunk is not None]
-        if len(chunks) < count:
-            raise ContentMissing("chunks of the blob are missing")
-        return chunks
+        return self._calls.all(partial(self._bucket.fetch, key, budget=budget) for key in where)
 
     def free_blob(self, fed_id: str, peer_id: str, blob_id: str, count: int) -> None:
         from gramian_s3.bucket import MAX_DELETES

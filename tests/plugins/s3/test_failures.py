@@ -214,6 +214,32 @@ def test_blob_larger_than_announced_is_not_read(link: S3Link, fed_id: str) -> No
     assert link.traffic().received_bytes == before
 
 
+def test_blob_in_a_thousand_pieces_that_are_not_there_costs_few_requests(
+    link: S3Link, fed_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A member's head may claim as many; the first that is missing ends it."""
+    asked: list[str] = []
+    fetch = Bucket.fetch
+    monkeypatch.setattr(
+        Bucket, "fetch", lambda bucket, key, *rest, **keys: (asked.append(key), fetch(bucket, key, *rest, **keys))
+    )
+    with pytest.raises(ContentMissing):
+        link.get_blob(fed_id, PEER, "01", 1_000, max_bytes=MIB)
+    assert len(asked) < 50
+
+
+def test_removal_of_what_somebody_puts_back_all_the_time_ends(
+    link: S3Link, fed_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And says so; the place is gone from the first moment on."""
+    monkeypatch.setattr("gramian_s3.transport.MAX_SWEEPS", 5)
+    monkeypatch.setattr(Bucket, "listed", lambda _, prefix: [f"{prefix}again"])
+    with pytest.raises(TransportUnavailable, match="more objects"):
+        link.destroy(fed_id)
+    with pytest.raises(ContentMissing):
+        link.cut(fed_id, [])
+
+
 def test_blob_above_the_federations_limit_is_full(transport: S3Transport, options: dict[str, str], fed_id: str) -> None:
     """S3 would take it; the other members would not."""
     link = transport.open({**options, "s3_max_blob_bytes": str(MIB)})
@@ -241,11 +267,12 @@ def test_destroyed_place_takes_no_next_head(link: S3Link, fed_id: str) -> None:
 
 
 def test_destroy_removes_all_that_lies_there_and_nothing_else(
-    link: S3Link, aws: Any, options: dict[str, str], fed_id: str
+    link: S3Link, aws: Any, options: dict[str, str], fed_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """More than one listing shows, and what strangers left; not what only begins alike."""
+    monkeypatch.setattr("gramian_s3.bucket.MAX_DELETES", 10)
     s3, bucket = aws("s3"), {"Bucket": options["s3_bucket"]}
-    for index in range(1_050):
+    for index in range(25):
         s3.put_object(**bucket, Key=f"grm/{fed_id}/junk/{index}", Body=b"x")
     s3.put_object(**bucket, Key=f"grm/{fed_id}0/place", Body=b"another federation")
     link.destroy(fed_id)

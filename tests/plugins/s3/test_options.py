@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from gramian import plugins
@@ -110,3 +113,12 @@ def test_no_secret_shows_in_what_is_printed() -> None:
     """Checked options end up in tracebacks and logs."""
     assert SECRET not in repr(parse_options(GOOD, ()))
     assert S3Transport.secret_options == {"aws_secret_key"}
+
+
+def test_documentation_names_every_option() -> None:
+    """And none that is not there."""
+    text = (Path(__file__).parents[3] / "docs" / "s3.md").read_text()
+    table = text[text.index("| key | value |") : text.index("An invitation carries")]
+    named = set(re.findall(r"`((?:aws|s3|topic)_[a-z_]+)`", table))
+    given = {**GOOD, "aws_id": "123456789012", "aws_topic_arn": TOPIC}
+    assert named == set(S3Transport().check_options(given)) | {"topic_region"}
