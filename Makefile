@@ -74,5 +74,5 @@ soak: .venv/.dev  ## run the endless tests: a thousand rounds of redemptions, th
 	  seed=$$((seed + 1)); \
 	done
 
-bench: .venv/.dev  ## measure speed against bare work, about 4 minutes; BENCH=--write updates benchmarks/README.md
+bench: .venv/.dev  ## measure speed against bare work, about 8 minutes; BENCH=--write updates benchmarks/README.md
 	$(BIN)/python -m benchmarks $(BENCH)
