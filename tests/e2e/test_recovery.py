@@ -42,6 +42,7 @@ def peer_id(site) -> str:
     return site.client.federation_info("study")["local_uuid"]
 
 
+@pytest.mark.transports("nats", "s3", slow=("s3",))
 @pytest.mark.parametrize("what", ["federated", "peer", "own", "published"])
 def test_lost_blob_is_made_or_fetched_anew(federate, what: str) -> None:
     """A file of the home is gone: the next syncs put it back, and everything is as before."""
@@ -208,6 +209,7 @@ def test_node_that_cannot_publish_still_takes_in_what_others_publish(federate, m
     federation.assert_converged(240)
 
 
+@pytest.mark.transports("nats", "s3", "memory", slow=("s3",))
 def test_lost_bytes_of_a_publication_are_fetched_back(federate) -> None:
     """Too few new rows to publish anew: what the transport still has is stored again."""
     federation = started(federate)
@@ -263,6 +265,7 @@ def copy_of(home: Path, target: Path) -> Path:
     return target
 
 
+@pytest.mark.transports("nats", "s3", slow=("s3",))
 def test_restored_admin_neither_un_evicts_nor_reissues_a_token(federate, site, tmp_path: Path) -> None:
     """A backup from before an eviction and a redemption: the transport knows better, and the admin listens to it."""
     federation = started(federate, 3)
@@ -271,7 +274,7 @@ def test_restored_admin_neither_un_evicts_nor_reissues_a_token(federate, site, t
     evicted = federation.sites.pop()
     federation.admin.client.evict("study", peer_id(evicted))
     newcomer = site("newcomer")
-    newcomer.client.join("study", invitation)
+    newcomer.client.join("study", invitation, **federation.meeting.own)
     federation.sites.append(newcomer)
     federation.sync(1)
     with opened(Settings(), backup) as (restored, _):
