@@ -7,6 +7,7 @@ import threading
 from collections import OrderedDict
 from typing import Any
 
+from gramian.errors import TransportRefused
 from gramian_s3.calls import AT_ONCE
 from gramian_s3.options import S3Options
 
@@ -51,13 +52,24 @@ class Clients:
         key = (os.getpid(), service, region, options.access_key, options.secret_key, timeout_s, patience_s)
         with self._lock:
             if key not in self._kept:
-                self._session = self._session or new_session()
-                login = (options.access_key, options.secret_key)
-                self._kept[key] = make(self._session, service, region, login, timeout_s, patience_s)
+                self._kept[key] = self._made(service, options, region, timeout_s, patience_s)
                 if len(self._kept) > MAX_KEPT:
                     self._kept.popitem(last=False)
             self._kept.move_to_end(key)
             return self._kept[key]
+
+    def _made(self, service: str, options: S3Options, region: str, timeout_s: float, patience_s: float) -> Any:
+        from gramian_s3.errors import translating
+
+        login = (options.access_key, options.secret_key)
+        with translating("boto3", options):
+            try:
+                self._session = self._session or new_session()
+                return make(self._session, service, region, login, timeout_s, patience_s)
+            except ValueError as error:  # AWS_ENDPOINT_URL, or what a file of AWS holds
+                raise TransportRefused(
+                    f"boto3 cannot be used as this node's environment configures it: {error}"
+                ) from None
 
 
 def new_session() -> Any:

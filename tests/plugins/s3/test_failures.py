@@ -68,6 +68,19 @@ def test_unreachable_endpoint_is_unavailable(monkeypatch: pytest.MonkeyPatch, tr
     assert SECRET not in str(failed.value)
 
 
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("AWS_PROFILE", "nobody"), ("AWS_ENDPOINT_URL", "no address"), ("AWS_CA_BUNDLE", "/nowhere")],
+)
+def test_environment_of_the_node_that_cannot_work_is_an_error_of_the_transport(
+    monkeypatch: pytest.MonkeyPatch, transport: S3Transport, variable: str, value: str
+) -> None:
+    """Said in words to whoever founds or joins, not a failure of the server."""
+    monkeypatch.setenv(variable, value)
+    with pytest.raises((TransportRefused, TransportUnavailable), match=r"boto3|bucket"):
+        transport.open({**GIVEN, "aws_req_timeout": "2"})
+
+
 CALLS: dict[str, Callable[[S3Link, str], object]] = {
     "create": lambda link, fed_id: link.create(fed_id, max_blob_bytes=MIB),
     "destroy": lambda link, fed_id: link.destroy(fed_id),
