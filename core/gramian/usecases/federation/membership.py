@@ -6,8 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
-import msgspec
-
+from gramian.domain import typed
 from gramian.domain.protocol import generations, keys, roster
 from gramian.domain.protocol.roster import Rank, Roster
 from gramian.domain.statistics.schema import Schema
@@ -128,7 +127,7 @@ def require_part(member: Member) -> None:
 
 
 def open_secrets(node: Node, uid: str, sealed: str) -> records.Secrets:
-    return msgspec.json.decode(node.vault.open(sealed, _context(uid)), type=records.Secrets)
+    return typed.decode(node.vault.open(sealed, _context(uid)), records.Secrets)
 
 
 def seal_secrets(node: Node, uid: str, secrets: records.Secrets) -> str:
