@@ -179,7 +179,10 @@ def test_members_with_policies_of_their_own_form_a_federation(site, meeting, mem
     assert admin.client.project_info("study")["params"]["fed_rows"] == "40"
 
 
-@pytest.mark.parametrize("lost", ["chunks", "heads", "roster", "place", "everything"])
+@pytest.mark.parametrize(
+    "lost",
+    ["everything", *(pytest.param(what, marks=pytest.mark.slow) for what in ("chunks", "heads", "roster", "place"))],
+)
 def test_what_vanishes_from_the_bucket_is_put_back(started, lost: str) -> None:
     """By a lifecycle rule, or a hand: the owners have it, and a newcomer gets all of it."""
     federation = started(2)

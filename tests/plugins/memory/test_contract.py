@@ -5,20 +5,13 @@ from __future__ import annotations
 import pytest
 
 from gramian.errors import InvalidRequest, TransportFull
-from gramian.testing.transport import ALICE, MAX_BLOB_BYTES, TransportContract
+from gramian.testing import contract
+from gramian.testing.transport import ALICE, MAX_BLOB_BYTES
 from gramian_memory.transport import MemoryTransport
 
 
-class TestMemoryTransport(TransportContract):
+class TestMemoryTransport(contract("transport.memory", options={"memory_space": "contract"}, across_processes=False)):
     """A space of its own."""
-
-    @pytest.fixture
-    def transport(self) -> MemoryTransport:
-        return MemoryTransport()
-
-    @pytest.fixture
-    def options(self) -> dict[str, str]:
-        return {"memory_space": "contract"}
 
     def test_two_transports_meet_in_a_space_of_one_name(self, link, fed_id: str) -> None:
         """Each node of a process has a transport of its own."""

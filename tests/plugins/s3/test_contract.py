@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 
-from gramian.testing.transport import TransportContract
+from gramian.testing import contract
 from gramian_s3.transport import S3Transport
 
+NOWHERE = {
+    "s3_bucket": "no-such-bucket",
+    "aws_region": "us-east-1",
+    "aws_access_key": "AKIA",
+    "aws_secret_key": "secret",
+    "aws_req_timeout": "2",
+}
 
-class TestS3Transport(TransportContract):
+
+class TestS3Transport(contract("transport.s3", unreachable=NOWHERE, patience_s=8.0)):
     """Against an emulated AWS, in a bucket of its own, as a user with no more than the documented policy."""
-
-    unreachable: ClassVar[dict[str, str]] = {
-        "s3_bucket": "no-such-bucket",
-        "aws_region": "us-east-1",
-        "aws_access_key": "AKIA",
-        "aws_secret_key": "secret",
-        "aws_req_timeout": "2",
-    }
 
     @pytest.fixture
     def transport(self, transport: S3Transport) -> S3Transport:
@@ -30,5 +30,5 @@ class TestS3Transport(TransportContract):
         return options
 
     @pytest.fixture(autouse=True)
-    def _nothing_leaves_this_machine(self, aws: Any) -> None:
-        """The options that lead nowhere lead to the emulator too."""
+    def _aws_is_the_emulator(self, aws: Any) -> None:
+        """Also for processes that a test starts, and for tests without options."""
