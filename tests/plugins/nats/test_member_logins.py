@@ -17,7 +17,7 @@ import pytest
 
 from gramian.client import BadRequest
 from gramian.errors import InvalidRequest, TransportRefused
-from gramian.usecases.federation import membership
+from gramian.usecases.federation import invite, membership
 from gramian.usecases.projects import lifecycle
 from gramian_local.nats_server import NatsServer
 from gramian_nats.transport import NatsTransport
@@ -142,6 +142,25 @@ def test_joiner_that_brings_a_login_where_one_is_given_is_told(
     with pytest.raises(BadRequest, match="gives each member a login when it joins"):
         peer.client.join("study", invitation, **ADMIN)
     peer.client.join("study", invitation)
+
+
+def test_answer_that_leads_a_joiners_own_login_elsewhere_is_refused(
+    site: Callable[[str], Any], start_server: StartServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The invitation announced no login, so an answer that brings one, or another server, is not heeded."""
+    server, elsewhere = (start_server(config=server_config(ADMIN, *logins(1))) for _ in range(2))
+    admin, peer = site("one"), site("two")
+    admin.create(nats_hosts=server.url, **ADMIN, nats_sec_shared="false")
+    monkeypatch.setattr(invite.logins, "granted", lambda *_: {"nats_hosts": elsewhere.url})
+    opened: list[str] = []
+    connect = NatsTransport.open
+    monkeypatch.setattr(
+        NatsTransport, "open", lambda self, options: opened.append(options["nats_hosts"]) or connect(self, options)
+    )
+    with pytest.raises(BadRequest, match="did not announce"):
+        peer.client.join("study", admin.invite(), **logins(1)[0])
+    assert elsewhere.url not in opened
+    assert peer.client.projects() == []
 
 
 def signing_key() -> tuple[str, str]:

@@ -8,6 +8,7 @@ import msgspec
 
 from gramian.domain import typed
 from gramian.domain.canonical import canonical_json
+from gramian.errors import InvalidRequest
 from gramian.node import Node
 from gramian.ports import ABSENT, MemberLogins, Transport, Write
 from gramian.usecases import records
@@ -62,8 +63,16 @@ def awaited(transport: Transport, options: Mapping[str, str]) -> bool:
 
 
 def completed(transport: Transport, options: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
-    """A joiner's options with what it was given. Raises InvalidRequest if they do not fit together."""
-    return dict(transport.check_options({**options, **given})) if given else dict(options)
+    """A joiner's options with what it was given. Raises InvalidRequest if they do not fit together, or if nothing was
+    to come: an admin's answer must not lead a login elsewhere that the joiner has brought itself."""
+    if not given:
+        return dict(options)
+    if not awaited(transport, options):
+        raise InvalidRequest(
+            "the admin's answer brings options of the transport that its invitation did not announce: ask for a new "
+            "invitation"
+        )
+    return dict(transport.check_options({**options, **given}))
 
 
 def lock_out(node: Node, member: Member, tid: str) -> str:
