@@ -75,6 +75,22 @@ def test_lost_blob_is_made_or_fetched_anew(federate, what: str) -> None:
     here.client.build("study", "m", "x0")
 
 
+@pytest.mark.transports("memory")
+def test_lost_blob_that_alone_tells_the_attributes_is_fetched_anew(federate) -> None:
+    """A node without rows, before anything is pinned, knows them from the first snapshot that it took in."""
+    federation = federate(2)
+    here, there = federation.sites
+    there.client.learn("study", NAMES, "C" * 6, rows(1))
+    federation.sync()
+    project = project_of(here)
+    item = msgspec.json.decode(here.node.state.get(project.partition, records.PEER + peer_id(there)).value)
+    here.node.blobs.delete(project.uid, item["blob"])
+    here.client.sync("study")
+    federation.assert_converged(60)
+    assert list(here.node.blobs.get(project.uid, item["blob"]))
+    assert any("is lost and is fetched again" in line for line in here.client.error_log("study"))
+
+
 def test_node_without_rows_meets_members_with_different_attributes(federate) -> None:
     """Nothing is pinned yet: the first good snapshot decides, the other is refused, no crash."""
     federation = federate(3)

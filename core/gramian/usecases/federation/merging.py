@@ -82,7 +82,7 @@ def _merged(
     root = plan({id_: entry.content_digest for id_, entry in accepted.items() if entry.blob})
     nodes = InnerNodes(node, member.project)
     try:
-        total = evaluate(root, lambda id_: _loaded(node, member, id_, accepted[id_].blob), nodes)
+        total = evaluate(root, lambda id_: loaded(node, member, id_, accepted[id_].blob), nodes)
         data = snapshot.encode(total)
     except (BlobMissing, Refused) as error:  # blocks of large snapshots are read when they are needed
         raise ConditionFailed("a stored snapshot went while it was read") from error
@@ -123,11 +123,11 @@ def _counting(node: Node, member: Member, schema: Schema | None) -> dict[str, re
     }
 
 
-def _loaded(node: Node, member: Member, id_: str, blob: str) -> Rows:
-    """Raises LostSnapshot for what the store has lost: it is taken in anew at the next pulse."""
+def loaded(node: Node, member: Member, id_: str, blob: str) -> Rows:
+    """A member's stored snapshot. Raises LostSnapshot for what the store has lost: it is taken in anew."""
     try:
         return load(node, member.project, blob)
-    except (BlobMissing, BlobCorrupt) as error:
+    except (BlobMissing, BlobCorrupt, Refused) as error:
         journal.error(node, member.project, f"a stored snapshot is lost and is fetched again: {error}", id_)
         accept.mark_lost(node, member, id_)
         if id_ == member.peer_id:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 
 from gramian import events
@@ -29,7 +29,6 @@ from gramian.usecases.federation import (
     deciding,
     explore,
     gpu,
-    inner_nodes,
     journal,
     lease,
     membership,
@@ -220,9 +219,11 @@ def _schema(node: Node, member: Member) -> Schema | None:
     pinned = member.pinned_schema() or ledger.schema(node, member.project)
     if pinned is not None:
         return pinned
-    known = accept.accepted(node, member)
-    first = next((known[id_].record.blob for id_ in sorted(known) if known[id_].record.blob), None)
-    return None if first is None else inner_nodes.load(node, member.project, first).summary.schema
+    for id_, stored in sorted(accept.accepted(node, member).items()):
+        if stored.record.blob:
+            with suppress(merging.LostSnapshot):
+                return merging.loaded(node, member, id_, stored.record.blob).summary.schema
+    return None
 
 
 def _summary(pulse: journal.Stats, shown: records.Publication | None, merged: merging.Merged) -> str:
