@@ -251,6 +251,19 @@ def test_other_types_start_over(node: Node, project: Project, sent, rows) -> Non
     assert list(node.blobs.list(project.uid)) == []
 
 
+def test_damaged_note_of_what_was_read_starts_over(node: Node, project: Project, sent, rows) -> None:
+    """It is worth no more than one that is gone; else the file could never be learned."""
+    id_ = sent(csv_of(rows(1, 25)))
+    number = uploads.learn(node, project, id_, None)
+    jobs.execute(node, "c1", number, until=0.0)
+    noted = uploads._load(node, project, id_).record
+    node.blobs._path(project.uid, noted.blob).write_bytes(b"damaged")
+    jobs.execute(node, "c1", number)
+    assert jobs.find(node, "c1", number).error == ""
+    assert ledger.read(node, project).rows == 25
+    assert list(node.blobs.list(project.uid)) == []
+
+
 def test_types_of_the_project_hold(node: Node, project: Project, sent, rows, frame) -> None:
     """A column of zeros and ones that the project knows as a number is one; a clash is refused."""
     local_rows.learn(node, project, frame(rows(1), types=("C", "C", "C")))

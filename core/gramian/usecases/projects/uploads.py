@@ -17,7 +17,7 @@ import msgspec
 
 from gramian.domain.names import attribute_name
 from gramian.domain.tables.table import FORMATS, Position, Table, choose, open_table
-from gramian.errors import BlobMissing, ConditionFailed, InvalidRequest, TooLarge, Unavailable
+from gramian.errors import BlobCorrupt, BlobMissing, ConditionFailed, InvalidRequest, TooLarge, Unavailable
 from gramian.faults import step
 from gramian.node import Node
 from gramian.ports import ABSENT, Arrived, Delete, Ticket, Write
@@ -195,7 +195,8 @@ class _Reading:
             return None
         try:
             return rows.snapshot_of(self.task.node, self.project, self.stored.record.blob)
-        except BlobMissing:
+        except (BlobMissing, BlobCorrupt):
+            self.task.node.blobs.delete(self.project.uid, self.stored.record.blob)
             start_over = msgspec.structs.replace(self.stored.record, offset=0, rows=0, blob="")
             self.stored = records.Stored(start_over, self.stored.version)
             return None
