@@ -106,7 +106,9 @@ def encrypt_chunks(
         yield crypto.seal_counted(cek, index, chunk, _chunk_aad(fed_id, peer_id, blob_id, index, len(plain)))
 
 
-def decrypt_chunks(chunks: Sequence[bytes | memoryview], cek: bytes, *, fed_id: str, peer_id: str, blob_id: str) -> Iterator[bytes]:
+def decrypt_chunks(
+    chunks: Sequence[bytes | memoryview], cek: bytes, *, fed_id: str, peer_id: str, blob_id: str
+) -> Iterator[bytes]:
     """Inverse of encrypt_chunks. Raises BadSeal."""
     for index, chunk in enumerate(chunks):
         yield crypto.unseal_counted(cek, index, chunk, _chunk_aad(fed_id, peer_id, blob_id, index, len(chunks)))
