@@ -98,6 +98,9 @@ class Listener:
             if self._subscription:
                 with translating("SNS", self._options):
                     self._clients.sns(self._options).unsubscribe(SubscriptionArn=self._subscription)
+        except TransportError as error:
+            _log.info("the subscription of the queue %s stays behind: %s", self._name, error)
+        try:
             if self._queue_url:
                 with translating("SQS", self._options):
                     self._clients.sqs(self._options).delete_queue(QueueUrl=self._queue_url)

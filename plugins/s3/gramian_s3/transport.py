@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from gramian.domain.names import check_hex_id
 from gramian.errors import ContentMissing, RevisionConflict, TransportFull, TransportUnavailable
@@ -20,12 +21,11 @@ if TYPE_CHECKING:
     from gramian_s3.bucket import Bucket
     from gramian_s3.nudges import Listener
 
-T = TypeVar("T")
-
 CHUNK_BYTES = 8 * 2**20
 MAX_HEAD_BYTES = 64 * 2**10
 MAX_ROSTER_BYTES = 2**20
 CUT_ATTEMPTS = 5
+STOP_S = 5.0
 MAX_SWEEPS = 100
 """Most listings, of 1,000 objects each, that one removal takes: somebody may put more all the time."""
 _PLACE = b'{"gramian":1}'
@@ -86,8 +86,7 @@ class S3Transport:
     def close(self) -> None:
         """End all listening and close all connections; no new links can be opened."""
         self._is_closed = True
-        for listener in list(self._listeners):
-            listener.stop()
+        _stop(self._listeners)
         self._clients.close()
 
 
@@ -217,7 +216,7 @@ class S3Link:
         self._all_listeners.add(listener)
 
         def stop() -> None:
-            listener.stop()
+            _stop([listener])
             self._own_listeners.discard(listener)
             self._all_listeners.discard(listener)
 
@@ -229,8 +228,7 @@ class S3Link:
 
     def close(self) -> None:
         """Stop listening; connections stay for the next link. May be repeated."""
-        for listener in self._own_listeners:
-            listener.stop()
+        _stop(self._own_listeners)
         self._all_listeners -= self._own_listeners
         self._own_listeners.clear()
         self._calls.close()
@@ -283,6 +281,16 @@ class S3Link:
 
     def _remove(self, where: Sequence[str]) -> None:
         self._calls.one(lambda _: self._bucket.remove(where))
+
+
+def _stop(listeners: Iterable[Listener]) -> None:
+    """All at once. A service that does not answer holds up nobody who ends: what stays behind is found again."""
+
+    def stopping(listener: Listener) -> Callable[[Pace], None]:
+        return lambda _: listener.stop()
+
+    with suppress(TransportUnavailable):
+        Calls(STOP_S).all(map(stopping, list(listeners)))
 
 
 def _mark(revisions: Sequence[str]) -> str:

@@ -165,6 +165,21 @@ def test_topic_that_does_not_exist_is_refused_by_name(
     assert left(fed_id) == ([], 0)
 
 
+def test_listening_ends_in_time_although_aws_says_nothing_any_more(
+    transport: S3Transport, options: dict[str, str], fed_id: str, emulator: Any, proxy_to: Any, monkeypatch: Any
+) -> None:
+    """A process that stops is not held up."""
+    line = proxy_to(int(emulator.url.rpartition(":")[2]), "http")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", line.url)
+    monkeypatch.setattr("gramian_s3.transport.STOP_S", 0.5)
+    link = transport.open(options)
+    link.listen(fed_id, PEER, print)
+    line.is_dead = True
+    started = time.monotonic()
+    link.close()
+    assert time.monotonic() - started < 3
+
+
 def test_nudge_that_is_too_long_is_a_mistake(link: S3Link, fed_id: str) -> None:
     """Listeners would drop it."""
     with pytest.raises(ValueError, match="at most 4096"):
