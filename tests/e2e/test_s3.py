@@ -227,7 +227,8 @@ def test_own_role_serves_the_buckets_that_the_operator_lists(meeting, tmp_path: 
     """No access key anywhere: the process has one of its own (here from its environment)."""
     keys = {key: value for key, value in meeting.keys.items() if key not in meeting.own}
     wanted = {"fed_name": "study", "sync_sched": "m30", **keys}
-    settings = Settings(transports=("s3",), environment={"GRAMIAN_S3_ROLE_BUCKETS": keys["s3_bucket"]})
+    lent = {"GRAMIAN_S3_ROLE_BUCKETS": keys["s3_bucket"], "GRAMIAN_S3_ROLE_TOPICS": keys["aws_topic_arn"]}
+    settings = Settings(transports=("s3",), environment=lent)
     with opened(settings, tmp_path / "home") as (node, _):
         users.create(node, "a")
         found.create(node, "a", "study", wanted, persist=True)

@@ -20,6 +20,11 @@ def gramian_options() -> Sequence[Option]:
             default="",
             help="buckets, joined by commas, that federations may use with this node's own AWS credentials; * for all",
         ),
+        Option(
+            "role_topics",
+            default="",
+            help="ARNs of SNS topics, joined by commas, that those federations may use with them too; * for all",
+        ),
     )
 
 
@@ -29,5 +34,8 @@ def gramian_transport(options: Options) -> Transport:
 
     if find_spec("boto3") is None:
         raise PluginError("federations over S3 need the extra s3 on this node: pip install 'gramian[s3]'")
-    names = (name.strip() for name in options["role_buckets"].split(","))
-    return S3Transport(role_buckets=frozenset(name for name in names if name))
+    return S3Transport(_listed(options["role_buckets"]), _listed(options["role_topics"]))
+
+
+def _listed(text: str) -> frozenset[str]:
+    return frozenset(name.strip() for name in text.split(",")) - {""}

@@ -16,7 +16,8 @@ SECRET_OPTIONS = frozenset({"aws_secret_key"})
 """Never shown, and sealed at rest."""
 OWN_KEYS = frozenset({"aws_access_key", "aws_secret_key"})
 """What an invitation does not carry: each member has credentials of its own."""
-ANY_BUCKET = "*"
+ANY = "*"
+"""In a list of what the node's own credentials are lent for: everything."""
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _ACCESS_KEY = re.compile(r"[A-Za-z0-9_]{1,128}")
@@ -81,14 +82,18 @@ class S3Options:
         return {key: value for key, value in self.as_mapping().items() if key not in OWN_KEYS}
 
 
-def parse_options(options: Mapping[str, str], role_buckets: Collection[str]) -> S3Options:
+def parse_options(
+    options: Mapping[str, str], role_buckets: Collection[str], role_topics: Collection[str] = ()
+) -> S3Options:
     """Check the keys of this transport; an empty text counts as absent, other keys are ignored.
 
-    `role_buckets`: those for which this node lends its own credentials. Raises InvalidRequest with a text that names
-    the key and the remedy, and never a secret's value.
+    `role_buckets`, `role_topics` (ARNs): those for which this node lends its own credentials. Raises InvalidRequest
+    with a text that names the key and the remedy, and never a secret's value.
     """
-    bucket = parse_bucket(options.get("s3_bucket", ""))
-    access_key, secret_key = _credentials(options, bucket, role_buckets)
+    bucket, topic = parse_bucket(options.get("s3_bucket", "")), _topic(options)
+    access_key, secret_key = credentials(options)
+    if not access_key:
+        _check_lent(bucket, topic, role_buckets, role_topics)
     account = options.get("aws_id", "")
     if account:
         _matching(options, "aws_id", _ACCOUNT, "the 12 digits of the account that owns the bucket")
@@ -98,7 +103,7 @@ def parse_options(options: Mapping[str, str], role_buckets: Collection[str]) -> 
         access_key=access_key,
         secret_key=secret_key,
         account=account,
-        topic=_topic(options),
+        topic=topic,
         timeout_s=_whole_number(options, "aws_req_timeout", 30, low=1, high=600),
         max_blob_bytes=_whole_number(options, "s3_max_blob_bytes", 2**30, low=2**20, high=2**40),
     )
@@ -146,15 +151,15 @@ def credentials(options: Mapping[str, str]) -> tuple[str, str]:
     return access_key, secret_key
 
 
-def _credentials(options: Mapping[str, str], bucket: str, role_buckets: Collection[str]) -> tuple[str, str]:
-    access_key, secret_key = credentials(options)
-    if not access_key and bucket not in role_buckets and ANY_BUCKET not in role_buckets:
-        # Else whoever has an account on this node could have it write wherever its role may.
+def _check_lent(bucket: str, topic: Topic | None, role_buckets: Collection[str], role_topics: Collection[str]) -> None:
+    """Else whoever has an account on this node could have it write, and listen, wherever its role may."""
+    own = "aws_access_key and aws_secret_key are missing: this node's own credentials are only for"
+    if bucket not in role_buckets and ANY not in role_buckets:
+        raise InvalidRequest(f"{own} buckets that its operator lists in GRAMIAN_S3_ROLE_BUCKETS")
+    if topic is not None and topic.arn not in role_topics and ANY not in role_topics:
         raise InvalidRequest(
-            "aws_access_key and aws_secret_key are missing: this node's own credentials are only for buckets that its "
-            "operator lists in GRAMIAN_S3_ROLE_BUCKETS"
+            f"{own} topics that its operator lists in GRAMIAN_S3_ROLE_TOPICS; or leave aws_topic_arn out"
         )
-    return access_key, secret_key
 
 
 def _topic(options: Mapping[str, str]) -> Topic | None:

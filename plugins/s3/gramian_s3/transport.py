@@ -32,12 +32,13 @@ _PLACE = b'{"gramian":1}'
 
 
 class S3Transport:
-    """Opens links to buckets. Thread-safe; `role_buckets`: those that this node's own credentials may be used for."""
+    """Opens links to buckets. Thread-safe; `role_buckets` and `role_topics` (ARNs) are those that this node's own
+    credentials may be used for."""
 
     secret_options = SECRET_OPTIONS
 
-    def __init__(self, role_buckets: Collection[str] = ()) -> None:
-        self._role_buckets = role_buckets
+    def __init__(self, role_buckets: Collection[str] = (), role_topics: Collection[str] = ()) -> None:
+        self._parsed = partial(parse_options, role_buckets=role_buckets, role_topics=role_topics)
         self._clients = Clients()
         self._lock = threading.Lock()
         self._checked: set[S3Options] = set()
@@ -46,15 +47,15 @@ class S3Transport:
 
     def check_options(self, options: Mapping[str, str]) -> Mapping[str, str]:
         """The `aws_` and `s3_` keys, normalised. Raises InvalidRequest naming a bad or missing one and the remedy."""
-        return parse_options(options, self._role_buckets).as_mapping()
+        return self._parsed(options).as_mapping()
 
     def shared_options(self, options: Mapping[str, str]) -> Mapping[str, str]:
         """All but the access key: every member brings its own."""
-        return parse_options(options, self._role_buckets).shared()
+        return self._parsed(options).shared()
 
     def limits(self, options: Mapping[str, str]) -> Limits:
         """S3 has no quota: the limit is what members take from one another, and put themselves."""
-        return Limits(max_blob_bytes=parse_options(options, self._role_buckets).max_blob_bytes)
+        return Limits(max_blob_bytes=self._parsed(options).max_blob_bytes)
 
     def open(self, options: Mapping[str, str]) -> S3Link:
         """Look whether bucket and credentials are good, once per process; requests come later.
@@ -63,7 +64,7 @@ class S3Transport:
         """
         if self._is_closed:
             raise TransportUnavailable("the S3 transport of this process is closed")
-        checked = parse_options(options, self._role_buckets)
+        checked = self._parsed(options)
         link = S3Link(self._clients, checked, self._listeners)
         with self._lock:
             is_new = checked not in self._checked

@@ -95,11 +95,22 @@ def test_own_role_is_lent_for_listed_buckets_only() -> None:
             S3Transport(lent).open(roleless)
 
 
-def test_plugin_reads_the_buckets_from_its_option() -> None:
+def test_own_role_is_lent_for_listed_topics_only() -> None:
+    """A bucket that it is lent for opens no topic: whoever names one could have the node publish and listen there."""
+    roleless = {"s3_bucket": "study-bucket", "aws_region": "us-east-1", "aws_topic_arn": TOPIC}
+    for lent in ({TOPIC}, {"other", "*"}):
+        assert S3Transport({"*"}, lent).check_options(roleless)["aws_topic_arn"] == TOPIC
+    for lent in (set(), {TOPIC + "s"}):
+        with pytest.raises(InvalidRequest, match="GRAMIAN_S3_ROLE_TOPICS"):
+            S3Transport({"*"}, lent).check_options(roleless)
+    assert S3Transport().check_options({**GOOD, "aws_topic_arn": TOPIC})
+
+
+def test_plugin_reads_the_buckets_and_topics_from_its_options() -> None:
     """Joined by commas, with room for blanks."""
-    settings = Settings(environment={"GRAMIAN_S3_ROLE_BUCKETS": "one, study-bucket"})
-    made = plugins.make("transport", "s3", settings)
-    assert made.check_options({"s3_bucket": "study-bucket", "aws_region": "us-east-1"})
+    environment = {"GRAMIAN_S3_ROLE_BUCKETS": "one, study-bucket", "GRAMIAN_S3_ROLE_TOPICS": f",{TOPIC} "}
+    made = plugins.make("transport", "s3", Settings(environment=environment))
+    assert made.check_options({"s3_bucket": "study-bucket", "aws_region": "us-east-1", "aws_topic_arn": TOPIC})
 
 
 def test_plugin_without_boto3_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
