@@ -37,10 +37,6 @@ ROOTS: Final = ("/symetry/", "/openapi.json")
 log = logging.getLogger(__name__)
 logger = Logger(serialize_stacktrace=False)
 metrics = Metrics()
-# All of Gramian logs by the standard library: in the structured form, with the request's id.
-logging.getLogger().handlers[:] = [logger.registered_handler]
-logging.getLogger().setLevel(logging.INFO)
-logging.getLogger("botocore").setLevel(logging.WARNING)
 
 
 def endpoint(name: str) -> Handler:
@@ -67,6 +63,7 @@ def no_endpoint() -> Handler:
 def background(task: Callable[[Node, Event], None]) -> Handler:
     """Do `task` for each event. An error ends the run as failed, so that it counts, is repeated, and is kept in the
     end where failures are."""
+    set_up_logging()
 
     @logger.inject_lambda_context
     def handler(event: Event, context: Any) -> None:
@@ -95,6 +92,14 @@ _OUT_OF_ORDER: Final = {
 
 
 @cache
+def set_up_logging() -> None:
+    """All of Gramian logs by the standard library: have it in the structured form, with the request's id."""
+    logging.getLogger().handlers[:] = [logger.registered_handler]
+    logging.getLogger().setLevel(logging.INFO)
+    logging.getLogger("botocore").setLevel(logging.WARNING)
+
+
+@cache
 def node() -> Node:
     """This process's node. Raises PluginError for settings that cannot be meant, StoreError."""
     settings = Settings.from_env(os.environ)
@@ -102,6 +107,8 @@ def node() -> Node:
 
 
 def _web(app: Callable[[], Flask]) -> Handler:
+    set_up_logging()
+
     @logger.inject_lambda_context(correlation_id_path=correlation_paths.API_GATEWAY_HTTP)
     def handler(event: Event, context: Any) -> Any:
         try:

@@ -21,16 +21,18 @@ UNPERSISTED_S: Final = 24 * 3600
 
 
 def tidy_up(node: Node, _event: Mapping[str, Any]) -> None:
-    """Drop what was not to be kept, finish what was interrupted, mend schedules, tell how late pulses are."""
+    """Mend schedules, tell how late pulses are, drop what was not to be kept, finish what was interrupted."""
     from gramian_aws.function import tell
 
-    before = node.clock() - UNPERSISTED_S
-    upkeep.drop_unpersisted(node, lambda project: project.record.created_at / 1000 < before)
-    upkeep.tidy(node)
+    # First what an alarm hangs on: the rest may meet a store or a NATS that is down.
     pulsing = {f"{each.cid}/{each.pid}": each for each in upkeep.pulsing(node).values()}
     for project in pulsing.values():
         mend(node, project)
-    tell("PulseAge", max(ages(node, pulsing).values(), default=0.0))
+    if late := ages(node, pulsing):
+        tell("PulseAge", max(late.values()))
+    before = node.clock() - UNPERSISTED_S
+    upkeep.drop_unpersisted(node, lambda project: project.record.created_at / 1000 < before)
+    upkeep.tidy(node)
 
 
 def mend(node: Node, project: Project) -> None:
@@ -51,9 +53,9 @@ def ages(node: Node, pulsing: Mapping[str, Project]) -> dict[str, float]:
         pulses.forget(node, key)
     for key in pulsing.keys() - known.keys():
         pulses.note_good(node, pulsing[key].cid, pulsing[key].pid)
-    now = node.clock()
-    return {
-        key: (now - known[key]) / schedules.parse(membership.of(node, project).record.schedule).period_s
-        for key, project in pulsing.items()
-        if key in known
-    }
+    now, found = node.clock(), {}
+    for key, project in pulsing.items():
+        schedule = membership.of(node, project).record.schedule
+        if key in known and schedule:  # else it was stopped meanwhile
+            found[key] = (now - known[key]) / schedules.parse(schedule).period_s
+    return found
