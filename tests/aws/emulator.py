@@ -25,6 +25,8 @@ import subprocess
 import sys
 import threading
 import time
+import types
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -52,6 +54,7 @@ def main() -> None:
     add_batch(options.directory / "jobs")
     add_table_ttl()
     add_body_routes()
+    share_layers(options.directory / "layers")
     sys.argv = sys.argv[:1]
     serve()
 
@@ -147,6 +150,35 @@ def in_its_group(arn: str, _service: str, _method: str, _path: str, _headers: Pr
     asked = in_query[0] if isinstance(in_query, list) else in_query
     group = asked or (json.loads(body).get("GroupName") if body else "") or "default"
     return arn.replace(":schedule/default/", f":schedule/{group}/")
+
+
+# Lambda
+
+
+def share_layers(directory: Path) -> None:
+    """Unpack each layer once; ministack would for every process of a function, and remove it file by file."""
+    from ministack.core import lambda_runtime
+
+    lock = threading.Lock()
+    directory.mkdir(parents=True, exist_ok=True)
+
+    class LayerFile(zipfile.ZipFile):
+        def extractall(self, path: Any = None, *rest: Any) -> None:
+            file = Path(str(self.filename))
+            if not file.name.startswith("layer_"):
+                super().extractall(path, *rest)
+                return
+            place = directory / hashlib.sha256(file.read_bytes()).hexdigest()
+            with lock:
+                if not place.exists():
+                    super().extractall(f"{place}.part")
+                    Path(f"{place}.part").rename(place)
+            Path(path).rmdir()
+            Path(path).symlink_to(place)
+
+    lambda_runtime.zipfile = types.SimpleNamespace(
+        ZipFile=LayerFile, BadZipFile=zipfile.BadZipFile, LargeFileError=zipfile.LargeZipFile
+    )
 
 
 # AWS::DynamoDB::Table and AWS::ApiGatewayV2::Api

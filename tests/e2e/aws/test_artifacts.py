@@ -5,8 +5,11 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ import yaml
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 ROOT = Path(__file__).parents[3]
+FIXED_CLOCK = ROOT / "tests" / "aws" / "fixed_clock"
 MB = 10**6
 STARTS = 5
 IMPORT_RATIO = 0.7
@@ -84,21 +88,31 @@ def test_light_layer_has_neither_numpy_nor_anything_for_tests(built: Path) -> No
     assert not names & {"numpy", "scipy", "pytest", "pip", "waitress", "bin"}
 
 
-def test_federation_function_imports_faster_than_the_libraries_it_stands_on(built: Path, lambda_runtime) -> None:
-    """Under 0.7 of flask and boto3 with one client, each from the artifact and in turns in one run."""
-    folder = built.parent / "GetFederation"
-    seconds = {FUNCTION: [], LIBRARIES: []}
+def test_federation_function_imports_faster_than_the_libraries_it_stands_on(
+    built: Path, lambda_runtime, tmp_path: Path
+) -> None:
+    """Against flask and boto3 with one client, in turns in one run: under 0.7 of what sam's own builder ships, without
+    bytecode; and less even where they have it, since clients are made when they are needed."""
+    layer, plain = built.parent / "LightLayer" / "python", tmp_path / "plain"
+    shutil.copytree(layer, plain, ignore=shutil.ignore_patterns("__pycache__"))
+    seconds: dict[str, list[float]] = {"own": [], "as sam ships": [], "compiled": []}
     for _ in range(STARTS):
-        for code, times in seconds.items():
-            times.append(import_s(lambda_runtime.PYTHON, folder, built.parent / "LightLayer", code))
-    own, libraries = (min(times) for times in seconds.values())
-    assert own < IMPORT_RATIO * libraries, f"{own * 1000:.0f} ms against {libraries * 1000:.0f} ms"
+        for name, code, path in (
+            ("own", FUNCTION, layer),
+            ("as sam ships", LIBRARIES, plain),
+            ("compiled", LIBRARIES, layer),
+        ):
+            seconds[name].append(import_s(lambda_runtime.PYTHON, built.parent / "GetFederation", path, code))
+    best = {name: min(times) for name, times in seconds.items()}
+    assert best["own"] < IMPORT_RATIO * best["as sam ships"], best
+    assert best["own"] < best["compiled"], best
 
 
 def import_s(python: Path, folder: Path, layer: Path, code: str) -> float:
     env = {
         "PATH": "/usr/bin:/bin",
-        "PYTHONPATH": os.pathsep.join((str(folder), str(layer / "python"))),
+        "PYTHONPATH": os.pathsep.join((str(folder), str(layer))),
+        "PYTHONDONTWRITEBYTECODE": "1",
         "POWERTOOLS_SERVICE_NAME": "test",
         "POWERTOOLS_METRICS_NAMESPACE": "test",
     }
@@ -119,17 +133,33 @@ def test_every_handler_runs_on_its_event_in_a_bare_environment(
     clock = {"FIXED_TIME_S": str(events.FIXED_TIME_S)}
     made = events.events(nats_url=nats_server.url)
     wrong = []
-    for name in in_order(made):
-        logical_id = "".join(word.capitalize() for word in name.split("_"))
-        about = aws("lambda").get_function_configuration(FunctionName=physical[logical_id])
-        variables = {**about["Environment"]["Variables"], **emulator.environment, **clock}
-        path = [ROOT / "tests" / "aws" / "fixed_clock", *(layer / "python" for layer in found[logical_id])]
-        variables["PYTHONPATH"] = os.pathsep.join(map(str, path))
-        with lambda_runtime.running(name, built.parent / logical_id, found[logical_id], variables) as runtime:
-            answer = settled(runtime, made[name])
-        if answer.failed or not is_expected(name, answer.value):
-            wrong.append(f"{name}: {json.dumps(answer.value)[:400]}")
+    with clock_set(aws, physical["Pulse"], clock), clock_set(aws, physical["RunJob"], clock):
+        for name in in_order(made):
+            logical_id = "".join(word.capitalize() for word in name.split("_"))
+            about = aws("lambda").get_function_configuration(FunctionName=physical[logical_id])
+            path = [FIXED_CLOCK, *(layer / "python" for layer in found[logical_id])]
+            variables = {
+                **about["Environment"]["Variables"],
+                **emulator.environment,
+                **clock,
+                "PYTHONPATH": os.pathsep.join(map(str, path)),
+            }
+            with lambda_runtime.running(name, built.parent / logical_id, found[logical_id], variables) as runtime:
+                answer = settled(runtime, made[name])
+            if answer.failed or not is_expected(name, answer.value):
+                wrong.append(f"{name}: {json.dumps(answer.value)[:400]}")
     assert not wrong, "\n".join(wrong)
+
+
+@contextmanager
+def clock_set(aws: Any, name: str, clock: dict[str, str]) -> Iterator[None]:
+    """Of a function that handlers start: what one writes must not have expired for the other."""
+    functions = aws("lambda")
+    before = functions.get_function_configuration(FunctionName=name)["Environment"]["Variables"]
+    changed = {**before, **clock, "PYTHONPATH": str(FIXED_CLOCK)}
+    functions.update_function_configuration(FunctionName=name, Environment={"Variables": changed})
+    yield
+    functions.update_function_configuration(FunctionName=name, Environment={"Variables": before})
 
 
 def in_order(made: dict[str, Any]) -> list[str]:

@@ -165,7 +165,7 @@ def declared() -> tuple[dict[str, set[str]], dict[str, list[str]]]:
         if each["Type"] == "AWS::IAM::ManagedPolicy" and "Condition" not in each
     }
     functions = {
-        name: [policy for policy in each["Properties"].get("Policies", []) if policy in policies]
+        name: [policy for policy in each["Properties"].get("Policies", []) if isinstance(policy, str)]
         for name, each in resources.items()
         if each["Type"] == "AWS::Serverless::Function"
     }
