@@ -19,6 +19,8 @@ from gramian_s3.options import S3Options
 MAX_NUDGE_BYTES = 4_096
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 60.0
+SETTLE_ATTEMPTS = 5
+SETTLE_S = 1.0
 _RETENTION_S = 60
 """The shortest that SQS allows: after a longer absence a node syncs anyway."""
 _BATCH = 10
@@ -69,8 +71,8 @@ class Listener:
             self._queue_url = sqs.create_queue(
                 QueueName=self._name, Attributes={"MessageRetentionPeriod": str(_RETENTION_S)}
             )["QueueUrl"]
-            asked = sqs.get_queue_attributes(QueueUrl=self._queue_url, AttributeNames=["QueueArn"])
-            queue = asked["Attributes"]["QueueArn"]
+        queue = self._arn(sqs)
+        with translating("SQS", self._options):
             sqs.set_queue_attributes(QueueUrl=self._queue_url, Attributes={"Policy": _queue_policy(queue, topic)})
         with translating("SNS", self._options):
             self._subscription = sns.subscribe(
@@ -80,6 +82,19 @@ class Listener:
                 ReturnSubscriptionArn=True,
                 Attributes={"RawMessageDelivery": "true", "FilterPolicy": json.dumps({"fed_id": [self._fed_id]})},
             )["SubscriptionArn"]
+
+    def _arn(self, sqs: Any) -> str:
+        """The queue's; SQS may need a moment to know a new one."""
+        for _ in range(SETTLE_ATTEMPTS - 1):
+            with suppress(ContentMissing):
+                return self._ask_arn(sqs)
+            self._stopped.wait(SETTLE_S)
+        return self._ask_arn(sqs)
+
+    def _ask_arn(self, sqs: Any) -> str:
+        with translating("SQS", self._options):
+            asked = sqs.get_queue_attributes(QueueUrl=self._queue_url, AttributeNames=["QueueArn"])
+        return str(asked["Attributes"]["QueueArn"])
 
     def start(self) -> None:
         self._thread.start()

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from gramian.errors import TransportRefused, TransportUnavailable
+from gramian.errors import ContentMissing, TransportRefused, TransportUnavailable
 from gramian_s3 import nudges
 from gramian_s3.transport import S3Link, S3Transport
 
@@ -108,6 +108,26 @@ def test_listener_finds_the_queue_that_a_killed_process_left(
     eventually(lambda: heard == [b"news"])
     again.close()
     assert left(fed_id) == ([], 0)
+
+
+def test_new_queue_that_is_not_known_everywhere_yet_is_waited_for(
+    link: S3Link, fed_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQS promises that only after a second; to remove it and try again would take a minute."""
+    ask, asked = nudges.Listener._ask_arn, []
+
+    def early(listener: nudges.Listener, sqs: Any) -> str:
+        asked.append(sqs)
+        if len(asked) < 3:
+            raise ContentMissing("SQS has no such queue")
+        return ask(listener, sqs)
+
+    monkeypatch.setattr(nudges, "SETTLE_S", 0.01)
+    monkeypatch.setattr(nudges.Listener, "_ask_arn", early)
+    heard: list[bytes] = []
+    link.listen(fed_id, PEER, heard.append)
+    link.nudge(fed_id, b"news")
+    eventually(lambda: heard == [b"news"])
 
 
 def test_listener_makes_its_queue_anew_when_that_is_removed(
