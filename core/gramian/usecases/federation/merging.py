@@ -116,10 +116,11 @@ def _nothing_left(
 def _counting(node: Node, member: Member, schema: Schema | None) -> dict[str, records.Accepted]:
     """What counts, by peer id."""
     active = {peer.id for peer in member.roster.active()}
+    wanted = schema.digest() if schema else ""
     return {
         id_: entry.record
         for id_, entry in accept.accepted(node, member).items()
-        if id_ in active and entry.record.state != "lost" and _fits(entry.record, schema)
+        if id_ in active and entry.record.state != "lost" and _fits(entry.record, wanted)
     }
 
 
@@ -135,6 +136,6 @@ def loaded(node: Node, member: Member, id_: str, blob: str) -> Rows:
         raise LostSnapshot(id_) from error
 
 
-def _fits(entry: records.Accepted, schema: Schema | None) -> bool:
+def _fits(entry: records.Accepted, wanted: str) -> bool:
     """A snapshot that was accepted before the schema was pinned may have another one."""
-    return entry.state == "left" or schema is None or entry.schema_digest == schema.digest()
+    return entry.state == "left" or not wanted or entry.schema_digest == wanted
