@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -142,6 +143,9 @@ def main() -> None:
 
     from gramian_local.nats_server import NatsServer
 
+    over = threading.Event()
+    for asked in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(asked, lambda _signal, _frame: over.set())
     port, template = int(os.environ.get("EMULATOR_PORT", "4566")), ROOT / ".aws-sam" / "build" / "template.yaml"
     with (
         tempfile.TemporaryDirectory(prefix="gramian-aws-", ignore_cleanup_errors=True) as name,
@@ -166,7 +170,7 @@ def main() -> None:
             "Ctrl-C ends it and removes everything.",
             flush=True,
         )
-        signal.sigwait([signal.SIGINT, signal.SIGTERM])
+        over.wait()
 
 
 if __name__ == "__main__":

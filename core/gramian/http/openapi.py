@@ -70,7 +70,7 @@ OPERATIONS: dict[str, Operation] = {
     "federation.stop_pulse": Operation(),
     "federation.new_schedule": Operation(needs=("newSchedule",)),
     "federation.set_explore_peers": Operation(needs=("allowExplore",)),
-    "federation.full_sync": Operation(),
+    "federation.full_sync": Operation((200, 202)),
     "federation.evict": Operation(needs=("peer",), values={"string": "text"}),
     "federation.aws_info": Operation((202,), body="AwsAccount", sealed=True),
     "federation.aws_info_of_project": Operation((202,), body="AwsAccount", sealed=True),
@@ -196,12 +196,9 @@ def _responses(known: Operation) -> JsonObject:
 
 def text() -> str:
     """The document of the full application, for files."""
-    from gramian.http.app import all_blueprints
+    from gramian.http.app import all_blueprints, bare_app
 
-    app = Flask("gramian", static_folder=None)
-    for each in all_blueprints():
-        app.register_blueprint(each)
-    return json.dumps(document(app), indent=1, ensure_ascii=False) + "\n"
+    return json.dumps(document(bare_app(all_blueprints())), indent=1, ensure_ascii=False) + "\n"
 
 
 if __name__ == "__main__":

@@ -18,12 +18,12 @@ log = logging.getLogger(__name__)
 def at_start(node: Node) -> None:
     """Finish deletions that were interrupted, and drop the unpersisted projects of processes that died."""
     lifecycle.sweep_all(node)
-    _drop_unpersisted(node, lambda instance: not node.instance_alive(instance))
+    drop_unpersisted(node, lambda project: not node.instance_alive(project.record.instance))
 
 
 def at_stop(node: Node) -> None:
     """Drop the unpersisted projects of this process."""
-    _drop_unpersisted(node, lambda instance: instance == node.instance)
+    drop_unpersisted(node, lambda project: project.record.instance == node.instance)
 
 
 def resume(node: Node) -> None:
@@ -58,8 +58,8 @@ def all_projects(node: Node) -> Iterator[Project]:
         yield from lifecycle.of_user(node, cid)
 
 
-def _drop_unpersisted(node: Node, is_over: Callable[[str], bool]) -> None:
-    """Delete `persist=false` projects of processes that are over."""
+def drop_unpersisted(node: Node, is_over: Callable[[Project], bool]) -> None:
+    """Delete the `persist=false` projects whose time is over."""
     for project in all_projects(node):
-        if not project.record.persist and is_over(project.record.instance):
+        if not project.record.persist and is_over(project):
             removal.delete(node, project.cid, project.pid)
