@@ -154,6 +154,13 @@ def test_description_names_all_endpoints_though_its_function_serves_none_of_them
     assert "/symetry/rest/{cid}/fedml/create" in json.loads(answer["body"])["paths"]
 
 
+def test_path_that_holds_another_root_is_not_taken_for_it(served, events, context) -> None:
+    """A project may be called as another endpoint."""
+    request = events.Request("GET", "/projects/openapi.json")
+    event = events._event(request, events.CID, events.SECRET_KEY, events.FIXED_TIME_S * 10**9 + 600)
+    assert words(served("projects.delete", event, context)) == (405, "this endpoint answers DELETE only")
+
+
 def test_percent_encoded_path_is_checked_as_it_was_sent(served, events, context) -> None:
     """Clients escape what others leave as it is; the signature covers the text, and the route its meaning."""
     request = events.Request("GET", "/projects/tri%61l/info")

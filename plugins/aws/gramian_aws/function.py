@@ -140,7 +140,7 @@ class _Mounted:
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
         path = environ["PATH_INFO"]
-        start = max((path.find(root) for root in ROOTS), default=-1)
+        start = next((path.find(root) for root in ROOTS if root in path), -1)
         if start > 0:
             environ["SCRIPT_NAME"], environ["PATH_INFO"] = path[:start], path[start:]
         if "%" in self._raw_path:
