@@ -68,6 +68,8 @@ def bundle() -> ModuleType:
     module = loaded(ROOT / "tests" / "aws" / "bundle.py")
     if not module.SAM.exists():
         pytest.skip("no sam here: run `make .venv-sam/.ready`")
+    if f"{module.RUNTIME}," not in (ROOT / "template.yaml").read_text().replace("]", ","):
+        pytest.skip(f"the bundle has no runtime {module.RUNTIME}")
     return module
 
 
