@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from flask import Blueprint, Flask, Response, current_app, request
+from flask import Blueprint, Flask, Response, request
 from werkzeug.routing import Rule
 
 from gramian import __version__
@@ -34,7 +34,8 @@ blueprint = Blueprint("openapi", __name__)
 @unsigned
 def serve() -> Response:
     """This document."""
-    response = Response(json.dumps(document(current_app)), mimetype=_JSON)
+    # Of the contract's endpoints, though the application may have others, as for uploads whose addresses it gives out.
+    response = Response(json.dumps(contract()), mimetype=_JSON)
     response.headers["Cache-Control"] = f"public, max-age={MAX_AGE_S}"
     response.add_etag()
     response.make_conditional(request)
@@ -194,11 +195,16 @@ def _responses(known: Operation) -> JsonObject:
     return successes | parts.failures()
 
 
-def text() -> str:
-    """The document of the full application, for files."""
+def contract() -> JsonObject:
+    """The document of all endpoints."""
     from gramian.http.app import all_blueprints, bare_app
 
-    return json.dumps(document(bare_app(all_blueprints())), indent=1, ensure_ascii=False) + "\n"
+    return document(bare_app(all_blueprints()))
+
+
+def text() -> str:
+    """The same, for files."""
+    return json.dumps(contract(), indent=1, ensure_ascii=False) + "\n"
 
 
 if __name__ == "__main__":
