@@ -246,10 +246,17 @@ def roster_of_a_stranger(h: Hostile) -> bytes:
     return roster.pack(msgspec.structs.replace(h.owner.roster, v=99, **named), key)
 
 
+def roster_without_a_schedule(h: Hostile) -> bytes:
+    admin = h.member(h.federation.admin)
+    policy = msgspec.structs.replace(admin.roster.policy, sync_sched="never")
+    return roster.pack(msgspec.structs.replace(admin.roster, v=99, policy=policy), admin.own.signing)
+
+
 ROSTERS: dict[str, tuple[str, Callable[[Hostile], bytes]]] = {
     "random bytes": ("malformed", lambda h: token_bytes(300)),
     "of a stranger": ("another federation's", roster_of_a_stranger),
     "of a member": ("signature", lambda h: roster.pack(msgspec.structs.replace(h.owner.roster, v=99), h.key)),
+    "of an admin that breaks the rules": ("schedule is none", roster_without_a_schedule),
     "too long": ("allowed are 350000", lambda h: bytes(400_000)),
     "older": ("", lambda h: h.older_roster),
 }

@@ -84,6 +84,13 @@ def test_roster_with_inconsistent_members_is_refused(members: list[roster.Member
         roster.open_roster(roster.pack(first(members=members), ADMIN.signing), FED_ID)
 
 
+@pytest.mark.parametrize("text", ["", "never", "m0", "d367", "m30\n", "\u0663h"])
+def test_roster_with_a_schedule_that_is_none_is_refused(text: str) -> None:
+    """No scheduler would take it, and members set it again whenever their server starts."""
+    with pytest.raises(Refused, match="schedule"):
+        roster.open_roster(roster.pack(first(policy=roster.Policy(text, False, 2**30)), ADMIN.signing), FED_ID)
+
+
 @pytest.mark.parametrize("message", [b"", b"\0" * 64, b"\0" * 65, b"\0" * 64 + b"{}", b"\xff" * 200, b"[" * 100_000])
 def test_garbage_is_refused_and_never_crashes(message: bytes) -> None:
     """Strangers can write anything to the subject."""

@@ -11,7 +11,7 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from msgspec.structs import replace
 
-from gramian.domain import crypto
+from gramian.domain import crypto, schedule
 from gramian.domain.canonical import canonical_json, join
 from gramian.domain.protocol import keys, recovery, signed
 from gramian.domain.protocol.fields import Count, HexId, HexKey, HexKeyOrNone
@@ -112,7 +112,16 @@ def open_roster(message: bytes, fed_id: str) -> Roster:
     for member in roster.members:
         if keys.peer_id(bytes.fromhex(member.ed), bytes.fromhex(member.x)) != member.id:
             raise Refused("the roster lists a member whose id does not match its keys")
+    _check_schedule(roster.policy)
     return roster
+
+
+def _check_schedule(policy: Policy) -> None:
+    """Raises Refused for what no scheduler takes: a node that kept it could not start any more."""
+    try:
+        schedule.parse(policy.sync_sched)
+    except ValueError as error:
+        raise Refused(f"the roster's schedule is none: {error}") from error
 
 
 def _check_admin(roster: Roster, salt: bytes) -> None:
