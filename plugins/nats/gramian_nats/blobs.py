@@ -52,17 +52,18 @@ async def put_chunks(
 
 async def get_chunks(connection: Connection, stream: str, subjects: Sequence[str], max_bytes: int) -> list[memoryview]:
     """The data of each subject, in their order. Raises ContentMissing, Refused beyond `max_bytes`, NoResponders."""
-    # In one piece: small ones would stay with the allocator when they are given back.
-    data = bytearray()
+    # In one piece, which does not grow: small ones would stay with the allocator when they are given back.
+    data, end = bytearray(min(max_bytes, len(subjects) * connection.max_payload_bytes)), 0
     found: dict[str, slice] = {}
     while len(found) < len(subjects):
         missing = [subject for subject in subjects if subject not in found][:MAX_SUBJECTS]
-        batch_bytes = min(WINDOW_BYTES, max_bytes - len(data) + 1)
+        batch_bytes = min(WINDOW_BYTES, max_bytes - end + 1)
         batch = await last_messages(connection, stream, missing, max_bytes=batch_bytes)
         for message in batch.messages:
-            found[message.subject] = slice(len(data), len(data) + len(message.data))
-            data += message.data
-        if len(data) > max_bytes:
+            place = found[message.subject] = slice(end, end + len(message.data))
+            data[place] = message.data
+            end = place.stop
+        if end > max_bytes:
             raise Refused(f"a blob is larger than the {max_bytes} bytes allowed")
         if not all(message.data for message in batch.messages):
             raise ContentMissing("the blob was freed")

@@ -90,6 +90,8 @@ def test_encrypted_chunks_open_again(data: bytes, chunk_bytes: int) -> None:
     cek = b"c" * 32
     chunks = list(heads.encrypt_chunks(data, chunk_bytes, cek, **PLACE))
     assert all(len(chunk) == chunk_bytes for chunk in chunks[:-1])
+    assert heads.joined(chunks, heads.sealed_size(len(data), chunk_bytes)) == b"".join(chunks)
+    assert len(b"".join(chunks)) == heads.sealed_size(len(data), chunk_bytes)
     again = heads.Chunks(b"".join(chunks), chunk_bytes)
     assert (list(again), again[:], again[-1]) == (chunks, chunks, chunks[-1])
     assert b"".join(heads.decrypt_chunks(again, cek, **PLACE)) == data

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from secrets import token_bytes
 from typing import Annotated, Literal, TypeAlias, overload
 
@@ -93,6 +93,16 @@ class Chunks(Sequence[bytes]):
         return bytes(self._data[start : start + self._starts.step])
 
 
+def joined(parts: Iterable[bytes | memoryview], size: int) -> bytearray:
+    """The parts in one piece of `size` bytes, which is not copied time and again while it grows."""
+    data, end = bytearray(size), 0
+    for part in parts:
+        data[end : end + len(part)] = part
+        end += len(part)
+    del data[end:]
+    return data
+
+
 def new_content_key() -> bytes:
     return token_bytes(crypto.KEY_BYTES)
 
@@ -104,6 +114,11 @@ def encrypt_chunks(
     plain = Chunks(data, chunk_bytes - crypto.TAG_BYTES)
     for index, chunk in enumerate(plain):
         yield crypto.seal_counted(cek, index, chunk, _chunk_aad(fed_id, peer_id, blob_id, index, len(plain)))
+
+
+def sealed_size(size: int, chunk_bytes: int) -> int:
+    """Bytes of all that encrypt_chunks makes of `size` bytes."""
+    return size + crypto.TAG_BYTES * -(-size // (chunk_bytes - crypto.TAG_BYTES))
 
 
 def decrypt_chunks(

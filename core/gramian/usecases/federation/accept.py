@@ -239,13 +239,17 @@ def _is_announced(head: Head, chunks: Sequence[Chunk]) -> bool:
 def _clear(member: Member, head: Head, chunks: list[Chunk]) -> bytearray:
     """The snapshot in one piece. Takes the chunks away one by one: large ones are not to be held twice."""
     parts: Iterator[Chunk] = iter(chunks)
+    size = head.size
     if head.wrap:
         cek = heads.unwrap_key(head, member.kek(head.gen))
         parts = heads.decrypt_chunks(chunks, cek, fed_id=head.fed_id, peer_id=head.id, blob_id=head.blob_id)
+        size -= head.chunks * crypto.TAG_BYTES
     elif member.roster.policy.fed_encrypt:
         raise Refused("its snapshot is not encrypted, as the federation's policy demands")
-    clear = bytearray()
-    for index, part in enumerate(parts):
-        clear += part
-        chunks[index] = b""
-    return clear
+
+    def taken() -> Iterator[Chunk]:
+        for index, part in enumerate(parts):
+            yield part
+            chunks[index] = b""
+
+    return heads.joined(taken(), size)

@@ -126,10 +126,10 @@ def _settle(
     kek = member.kek(member.roster.gen)
     data, cek = clear, b""
     if policy.fed_encrypt:
-        cek, data = heads.new_content_key(), bytearray()
+        cek = heads.new_content_key()
         place = {"fed_id": member.fed_id, "peer_id": member.peer_id, "blob_id": blob_id}
-        for chunk in heads.encrypt_chunks(clear, link.chunk_bytes, cek, **place):
-            data += chunk
+        sealed = heads.encrypt_chunks(clear, link.chunk_bytes, cek, **place)
+        data = heads.joined(sealed, heads.sealed_size(len(clear), link.chunk_bytes))
     stored_blob = node.blobs.put(uid, data)
     settled = records.Publication(
         epoch=publication.next_epoch(node, old, found),
