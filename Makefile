@@ -15,7 +15,7 @@ test: .venv/.dev $(AWS_VENVS)  ## run the test suite
 	$(BIN)/python -m pytest -n auto -m "not slow and not soak"
 
 test-slow: .venv/.dev $(AWS_VENVS)  ## run the tests that take long
-	$(BIN)/python -m pytest -n auto -m slow
+	$(BIN)/python -m pytest -n auto -m "slow and not soak"
 
 build: .venv/.dev .venv-sam/.ready  ## build the serverless bundle into .aws-sam, for RUNTIME
 	PATH="$(CURDIR)/$(BIN):$$PATH" RUNTIME=$(RUNTIME) SAM_CLI_TELEMETRY=0 \

@@ -240,6 +240,7 @@ class Study:
                 return
 
 
+@pytest.mark.soak  # on busy cores it once took longer than its minute to converge
 def test_cluster_whose_leader_is_cut_off_converges_and_takes_it_back(
     stretched: Cluster, cable: Cable, site: Callable[[str], Any], assert_converged: Callable[..., None]
 ) -> None:
