@@ -10,7 +10,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import numpy as np
 import psutil
@@ -118,6 +120,32 @@ def test_killed_server_takes_its_nats_with_it_and_starts_again(tmp_path: Path) -
     with server:
         again = Client(server.url, "a", client.secret_key)
         assert again.project_info("p")["params"]["local_rows"] == "60"
+
+
+def test_started_server_survives_many_clients_at_once(tmp_path: Path) -> None:
+    """32 learns are its first requests, in threads that change all the time: each meets classes that nobody has decoded
+    before, half worked out by another."""
+    count, site = 32, tmp_path / "site"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text("import sys\nsys.setswitchinterval(1e-6)\n")
+    path = os.pathsep.join(filter(None, (str(site), os.environ.get("PYTHONPATH"))))
+    server = ServerProcess(tmp_path / "home", "--port", "0", "--no-nats", env={"PYTHONPATH": path})
+    with server:
+        key = server.create_user("a").secret_key
+        Client(server.url, "a", key).create_project("p")
+        Client(server.url, "a", key).learn("p", NAMES, "C" * 6, rows(0, 5))
+    together = Barrier(count)
+
+    def learn(number: int) -> None:
+        client = Client(server.url, "a", key)
+        together.wait(30)
+        client.learn("p", NAMES, "C" * 6, rows(number, 5))
+
+    with server:
+        with ThreadPoolExecutor(count) as pool:
+            list(pool.map(learn, range(1, count + 1)))
+        assert Client(server.url, "a", key).project_info("p")["params"]["local_rows"] == str(5 * (count + 1))
+        assert server.stop() == 0
 
 
 def test_busy_port_with_a_usable_nats_is_used_and_said(tmp_path: Path) -> None:
