@@ -127,6 +127,15 @@ def test_check_passes_a_transport_its_keys(run: Run, tmp_path: Path) -> None:
     assert run("check", "memory", "--set", "memory_space").exit_code == 2
 
 
+def test_check_of_a_transport_without_its_keys_says_how_to_give_them(run: Run) -> None:
+    """In one line, instead of the same failure in every test."""
+    result = run("check", "nats")
+    assert result.exit_code == 1
+    assert isinstance(result.exception, InvalidRequest)
+    assert "nats_hosts" in str(result.exception)
+    assert "--set KEY=VALUE" in str(result.exception)
+
+
 def test_serve_refuses_a_wrong_option_before_it_opens_anything(tmp_path: Path) -> None:
     """In one line with the variable and its meaning; no home is made."""
     env = {**os.environ, "GRAMIAN_THREADS_WORKERS": "none", "GRAMIAN_HOME": str(tmp_path / "home")}

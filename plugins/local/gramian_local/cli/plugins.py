@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -88,10 +89,13 @@ def check(name: str, keys: Sequence[str], one_process: bool, only: str) -> None:
     from gramian import plugins as found
 
     found.opened(kind, plugin, settings)  # what is wrong already is said in one line
+    options = dict(map(_pair, keys))
+    if kind == "transport":
+        _check_keys(plugin, settings, options)
     outcomes = running.run(
         f"{kind}.{plugin}",
         environment=_live(),
-        options=dict(map(_pair, keys)),
+        options=options,
         only=only,
         across_processes=not one_process,
     )
@@ -163,6 +167,17 @@ def _described(plugin: str, option: Option) -> list[str]:
     here = "(set)" if value and option.secret else value
     default = "(required)" if option.required else "" if option.default is None else str(option.default)
     return [name, option.expected(), default, here, option.help]
+
+
+def _check_keys(plugin: str, settings: Settings, options: Mapping[str, str]) -> None:
+    """Raises InvalidRequest if these can be no federation's, and says how to give them."""
+    from gramian import plugins as found
+
+    with closing(found.make("transport", plugin, settings)) as transport:
+        try:
+            transport.check_options(options)
+        except InvalidRequest as error:
+            raise InvalidRequest(f"{error}. A federation's keys are given by --set KEY=VALUE") from error
 
 
 def _pair(text: str) -> tuple[str, str]:
