@@ -180,6 +180,13 @@ def test_function_that_only_reads_may_write_nothing(name: str) -> None:
         assert {"MayServe", "MayChange"} <= allowed
 
 
+@pytest.mark.parametrize("name", of_type("AWS::CloudWatch::Alarm"))
+def test_alarm_reaches_the_operator(name: str) -> None:
+    """If there is an address."""
+    (action,) = of_type("AWS::CloudWatch::Alarm")[name]["AlarmActions"]
+    assert action["Fn::If"][:2] == ["HasAlarmEmail", {"Ref": "Alarms"}]
+
+
 def test_events_given_up_are_kept() -> None:
     """What nobody waits for ends in a queue that raises an alarm."""
     for name in ("Pulse", "RunJob"):
