@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 from gramian.domain import schedule as schedules
-from gramian.errors import GramianError
+from gramian.errors import GramianError, InvalidRequest
 from gramian.node import Node
 from gramian.usecases import upkeep
 from gramian.usecases.federation import membership
@@ -55,7 +56,8 @@ def ages(node: Node, pulsing: Mapping[str, Project]) -> dict[str, float]:
         pulses.note_good(node, pulsing[key].cid, pulsing[key].pid)
     now, found = node.clock(), {}
     for key, project in pulsing.items():
-        schedule = membership.of(node, project).record.schedule
-        if key in known and schedule:  # else it was stopped meanwhile
-            found[key] = (now - known[key]) / schedules.parse(schedule).period_s
+        with suppress(InvalidRequest):  # deleted meanwhile
+            schedule = membership.of(node, project).record.schedule
+            if key in known and schedule:  # else it was stopped meanwhile
+                found[key] = (now - known[key]) / schedules.parse(schedule).period_s
     return found

@@ -152,6 +152,17 @@ def test_nothing_is_told_where_nothing_pulses(node: Node, clock: Clock, told, na
     assert pulses.last_good(node) == {}
 
 
+def test_project_deleted_while_ages_are_told_has_none(node: Node, clock: Clock, told, nats_server) -> None:
+    """It may go between two readings; the others' ages must be told all the same."""
+    for pid in ("gone", "there"):
+        found_and_start(node, nats_server, pid, "m1")
+        pulses.pulse(node, {"cid": "clinic", "pid": pid})
+    pulsing = {f"clinic/{pid}": lifecycle.find(node, "clinic", pid) for pid in ("gone", "there")}
+    lifecycle.delete(node, "clinic", "gone")
+    clock.now += 60
+    assert tidying.ages(node, pulsing) == {"clinic/there": 1.0}
+
+
 def test_schedules_are_brought_in_line_with_the_projects(node: Node, told, nats_server) -> None:
     """Lost or changed; one that is right is left alone."""
     for pid in ("lost", "changed", "right"):
