@@ -254,7 +254,7 @@ class Link(Protocol):
     """
 
     chunk_bytes: int
-    """Largest chunk that `put_blob` takes."""
+    """Largest chunk that `put_blob` takes, at least 32 KiB: others refuse blobs in smaller pieces."""
 
     def create(self, fed_id: str, *, max_blob_bytes: int, replicas: int = 1) -> None:
         """Make what the federation needs (idempotent). Raises TransportRefused if the limits are not granted."""

@@ -62,7 +62,7 @@ def envelope_seeds() -> dict[str, bytes]:
 def head_seeds() -> dict[str, bytes]:
     wrap = head.wrap_key(b"c" * 32, KEK, fed_id=FED_ID, peer_id=ADMIN.peer_id, epoch=5, gen=0, blob_id="b" * 32)
     clear = head.Head(
-        FED_ID, ADMIN.peer_id, 5, 1, 0, "b" * 32, 2, 100, 150, "a" * 64, "c" * 64, "d" * 64, "", "data", NOW
+        FED_ID, ADMIN.peer_id, 5, 1, 0, "b" * 32, 2, 2**15, 2**15 + 50, "a" * 64, "c" * 64, "d" * 64, "", "data", NOW
     )
     left = msgspec.structs.replace(clear, state="left", chunks=0, size=0)
     encrypted = msgspec.structs.replace(clear, wrap=wrap)

@@ -273,6 +273,7 @@ class TransportContract:
 
     def test_blob_of_8_mb_in_largest_chunks_returns(self, link: Link, fed_id: str) -> None:
         """Chunks as large as the link takes pass."""
+        assert link.chunk_bytes >= 32 * 1024
         chunks = [secrets.token_bytes(link.chunk_bytes) for _ in range(-(-8_000_000 // link.chunk_bytes))]
         link.put_blob(fed_id, ALICE, "01", chunks)
         assert link.get_blob(fed_id, ALICE, "01", len(chunks), max_bytes=MAX_BLOB_BYTES) == chunks

@@ -28,8 +28,8 @@ def made(**changes: object) -> Head:
         gen=0,
         blob_id=BLOB_ID,
         chunks=2,
-        chunk_size=100,
-        size=150,
+        chunk_size=heads.MIN_CHUNK_BYTES,
+        size=heads.MIN_CHUNK_BYTES + 50,
         blob_sha="a" * 64,
         content_digest="c" * 64,
         schema_hash="d" * 64,
@@ -66,6 +66,8 @@ def test_head_signed_by_another_member_is_refused() -> None:
         {"size": 10**12},
         {"chunks": 0, "size": 0},
         {"chunks": heads.MAX_CHUNKS + 1, "size": heads.MAX_CHUNKS + 1, "chunk_size": 1},
+        {"chunks": heads.MAX_CHUNKS, "size": heads.MAX_CHUNKS, "chunk_size": 1},
+        {"chunk_size": heads.MIN_CHUNK_BYTES - 1},
     ],
 )
 def test_head_of_another_place_or_with_impossible_sizes_is_refused(change: dict[str, object]) -> None:

@@ -21,6 +21,8 @@ from gramian.errors import Refused
 LABEL = "head"
 MAX_BYTES = 4096
 HeadState: TypeAlias = Literal["data", "left"]
+MIN_CHUNK_BYTES = 32 * 1024
+"""Smaller ones would have everybody ask for far more of them than a snapshot needs; a blob in one piece may be."""
 MAX_CHUNK_BYTES = 8 * 1024 * 1024
 MAX_CHUNKS = 65_536
 
@@ -62,6 +64,8 @@ def open_head(message: bytes, fed_id: str, peer_id: str, ed: bytes) -> Head:
         raise Refused("the head is another federation's or another peer's")
     if head.state == "data" and (head.size == 0 or head.chunks != -(-head.size // head.chunk_size)):
         raise Refused("the head's size and number of chunks disagree")
+    if head.chunks > 1 and head.chunk_size < MIN_CHUNK_BYTES:
+        raise Refused(f"the head cuts its blob into chunks of fewer than {MIN_CHUNK_BYTES} bytes")
     return head
 
 
