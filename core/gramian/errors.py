@@ -109,3 +109,8 @@ class BadSeal(Refused):
 
 class PluginError(GramianError):
     """A plugin is missing, broken or misconfigured; the text names it and the remedy."""
+
+
+def for_callers(error: GramianError) -> str:
+    """What callers may read of an error. A store's own words name places of this machine: they belong into the log."""
+    return "a store of this node is out of order, try again later" if isinstance(error, StoreError) else str(error)

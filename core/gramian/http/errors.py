@@ -51,10 +51,10 @@ def answer(error: Exception) -> Response:
         return respond(code, "Generic Exception")
     if isinstance(error, errors.StoreError):
         _log(error)
-        return respond(code, "a store of this node is out of order, try again later")
     if isinstance(error, errors.Unauthorized) and error.string_to_sign is not None:
         return respond(code, str(error), {"stringToSign": error.string_to_sign})
-    return respond(code, str(error))
+    assert isinstance(error, errors.GramianError), "_CODES has no other"
+    return respond(code, errors.for_callers(error))
 
 
 def _answer_http(error: HTTPException, code: str) -> Response:

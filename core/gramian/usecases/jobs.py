@@ -18,7 +18,16 @@ from typing import TypeVar
 import msgspec
 
 from gramian.domain import typed
-from gramian.errors import ConditionFailed, GramianError, InvalidRequest, PluginError, StoreError, TooLarge, Unavailable
+from gramian.errors import (
+    ConditionFailed,
+    GramianError,
+    InvalidRequest,
+    PluginError,
+    StoreError,
+    TooLarge,
+    Unavailable,
+    for_callers,
+)
 from gramian.faults import step
 from gramian.node import Node
 from gramian.ports import ABSENT, Delete, JobRunner, Write
@@ -173,7 +182,9 @@ def execute(node: Node, cid: str, number: int, *, until: float = math.inf) -> No
     except Paused:
         _go_on_elsewhere(node, cid, number, job)
     except GramianError as error:
-        _finish(node, cid, number, str(error))
+        if isinstance(error, StoreError):
+            log.exception("job %d of %s failed", number, cid)
+        _finish(node, cid, number, for_callers(error))
     except Exception:
         log.exception("job %d of %s failed", number, cid)
         _finish(node, cid, number, "an unexpected error; the server's log has it")
@@ -284,7 +295,12 @@ def _go_on_elsewhere(node: Node, cid: str, number: int, job: Job) -> None:
     try:
         _hand_over(node, cid, number, job)
     except GramianError as error:
-        _finish(node, cid, number, f"it had to go on in another process, and could not: {error}; submit it again")
+        _finish(
+            node,
+            cid,
+            number,
+            f"it had to go on in another process, and could not: {for_callers(error)}; submit it again",
+        )
 
 
 def _claim(node: Node, cid: str, number: int) -> Job | None:

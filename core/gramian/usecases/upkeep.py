@@ -33,6 +33,9 @@ def resume(node: Node) -> None:
             control.start_pulse(node, project.cid, project.pid)
         except GramianError as error:
             log.warning("the pulse of %s/%s could not be resumed: %s", project.cid, project.pid, error)
+        except Exception:
+            # A federation's rosters come from others: none may keep this node from starting for all its users.
+            log.exception("the pulse of %s/%s could not be resumed", project.cid, project.pid)
 
 
 def pulsing(node: Node) -> dict[str, Project]:

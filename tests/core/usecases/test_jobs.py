@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from gramian.errors import ConditionFailed, InvalidRequest, Unavailable
+from gramian.errors import ConditionFailed, InvalidRequest, StoreError, Unavailable
 from gramian.node import Node
 from gramian.ports import JobRunner, Put
 from gramian.usecases import jobs
@@ -64,6 +64,10 @@ def broken(task: jobs.Task) -> None:
     raise ZeroDivisionError("secret detail")
 
 
+def stored_badly(task: jobs.Task) -> None:
+    raise StoreError("/var/lib/gramian/gramian.db cannot be written: no space left on device")
+
+
 def refused(task: jobs.Task) -> None:
     raise InvalidRequest("column 'x' is odd")
 
@@ -72,7 +76,7 @@ def refused(task: jobs.Task) -> None:
 def kinds(monkeypatch: pytest.MonkeyPatch) -> None:
     CALLED.clear()
     # The very module that pytest runs, whatever it is called there.
-    here = {name: (called.__module__, name) for name in ("called", "broken", "refused")}
+    here = {name: (called.__module__, name) for name in ("called", "broken", "stored_badly", "refused")}
     monkeypatch.setattr(jobs, "KINDS", jobs.KINDS | here)
     monkeypatch.setattr(jobs, "import_module", _importing)
 
@@ -175,6 +179,14 @@ def test_unexpected_error_is_told_in_general_words_only(away: Node, caplog: pyte
         jobs.execute(away, "c1", number)
     assert jobs.find(away, "c1", number).error == "an unexpected error; the server's log has it"
     assert "secret detail" in caplog.text
+
+
+def test_words_of_a_store_are_for_the_log(away: Node, caplog: pytest.LogCaptureFixture) -> None:
+    """They name places of the machine; users are told what an endpoint would tell them."""
+    number = jobs.submit(away, "c1", "stored_badly", Nothing())
+    jobs.execute(away, "c1", number)
+    assert jobs.find(away, "c1", number).error == "a store of this node is out of order, try again later"
+    assert "no space left on device" in caplog.text
 
 
 def test_refusal_is_the_jobs_error(away: Node) -> None:
