@@ -16,30 +16,32 @@ from gramian_aws.identity import deadline_of
 
 gramian_api = "1"
 
-WAITING_S: Final = 3600.0
-"""How long Lambda keeps an event that no function could take; template.yaml tells it the same."""
-
 STOPPING_S: Final = 60.0
 """So long before its time limit a function asks a long job to go on in another."""
 
 
 @hookimpl
 def gramian_options() -> Sequence[Option]:
-    return (Option("function", required=True, help="Name or ARN of the function that runs the jobs."),)
+    return (
+        Option("function", required=True, help="Name or ARN of the function that runs the jobs."),
+        Option(
+            "waiting_s", int, 3600, help="How long Lambda keeps an event that the function cannot take.", minimum=60
+        ),
+    )
 
 
 @hookimpl
 def gramian_job_runner(options: Options) -> JobRunner:
-    return LambdaJobRunner(options["function"])
+    return LambdaJobRunner(options["function"], waiting_s=options["waiting_s"])
 
 
 class LambdaJobRunner(JobRunner):
     """`gramian.ports.JobRunner` for any number of processes."""
 
-    patience_s = WAITING_S
-
-    def __init__(self, function: str) -> None:
+    def __init__(self, function: str, *, waiting_s: float) -> None:
+        """`waiting_s`: after that a job which no process has taken up never will be."""
         self._function = function
+        self.patience_s = waiting_s
 
     def submit(self, cid: str, number: int, execute: Callable[[], None]) -> str:  # noqa: ARG002 (not here)
         """Start the function with the job's number. Raises Unavailable."""

@@ -150,4 +150,4 @@ def test_missing_function_makes_soon_and_jobs_fail_in_words(aws, made) -> None:
     with pytest.raises(StoreError, match="function"):
         made.soon("clinic", "study")
     with pytest.raises(Unavailable, match="no-such-function"):
-        lambda_jobs.LambdaJobRunner("no-such-function").submit("clinic", 1, lambda: None)
+        lambda_jobs.LambdaJobRunner("no-such-function", waiting_s=60).submit("clinic", 1, lambda: None)
