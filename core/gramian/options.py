@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from gramian.errors import PluginError
+from gramian.errors import InvalidRequest, PluginError
 
 Options: TypeAlias = Mapping[str, Any]
 """A plugin's options by name: each of its declared type, or None if it was not given and has no default."""
@@ -95,6 +95,14 @@ def parse(plugin: str, declared: Sequence[Option], environment: Mapping[str, str
     Raises PluginError that names the variable, says what it is for, and shows no secret.
     """
     return {option.name: _value(plugin, option, environment) for option in declared}
+
+
+def whole_number(texts: Mapping[str, str], key: str, default: int, *, low: int, high: int) -> int:
+    """For transports: a number of a federation's map, `default` if it is not given. Raises InvalidRequest."""
+    text = texts.get(key, "").strip() or str(default)
+    if not re.fullmatch(r"[0-9]{1,16}", text) or not low <= int(text) <= high:
+        raise InvalidRequest(f"{key} must be a whole number from {low} to {high}")
+    return int(text)
 
 
 def _value(plugin: str, option: Option, environment: Mapping[str, str]) -> Any:

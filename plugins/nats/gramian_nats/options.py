@@ -11,6 +11,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from gramian.domain.addresses import is_forbidden
 from gramian.errors import InvalidRequest
+from gramian.options import whole_number
 from gramian_nats import member_logins
 from gramian_nats.credentials import authorities, client_certificate, credentials, subject_of, user_seed
 from gramian_nats.member_logins import FROM_REDEMPTION, LOGIN_OPTIONS
@@ -175,8 +176,8 @@ def parse_options(options: Mapping[str, str]) -> NatsOptions:
         tls_key=tls_key,
         member_logins=logins,
         is_login_shared=_is_login_shared(options),
-        timeout_s=_whole_number(options, "nats_req_timeout", 30, low=1, high=600),
-        max_memory_bytes=_whole_number(options, "nats_stream_max_memory", 2**30, low=2**20, high=2**40),
+        timeout_s=whole_number(options, "nats_req_timeout", 30, low=1, high=600),
+        max_memory_bytes=whole_number(options, "nats_stream_max_memory", 2**30, low=2**20, high=2**40),
         replicas=_replicas(options),
     )
 
@@ -204,7 +205,7 @@ def _is_login_shared(options: Mapping[str, str]) -> bool:
 
 
 def _replicas(options: Mapping[str, str]) -> int:
-    count = _whole_number(options, "nats_stream_replicas", 1, low=1, high=max(REPLICAS))
+    count = whole_number(options, "nats_stream_replicas", 1, low=1, high=max(REPLICAS))
     if count not in REPLICAS:
         raise InvalidRequest("nats_stream_replicas must be 1, 3 or 5: an even number survives no more than one less")
     return count
@@ -215,13 +216,6 @@ def _secret(options: Mapping[str, str], key: str) -> str | None:
     if value is not None and (len(value) > MAX_SECRET_CHARS or not value.isprintable()):
         raise InvalidRequest(f"{key} must be at most {MAX_SECRET_CHARS} printable characters")
     return value
-
-
-def _whole_number(options: Mapping[str, str], key: str, default: int, *, low: int, high: int) -> int:
-    text = options.get(key, "").strip() or str(default)
-    if not re.fullmatch(r"[0-9]{1,16}", text) or not low <= int(text) <= high:
-        raise InvalidRequest(f"{key} must be a whole number from {low} to {high}")
-    return int(text)
 
 
 def _hosts(text: str) -> tuple[Host, ...]:

@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from gramian.errors import InvalidRequest
+from gramian.options import whole_number
 
 SECRET_OPTIONS = frozenset({"aws_secret_key"})
 """Never shown, and sealed at rest."""
@@ -104,8 +105,8 @@ def parse_options(
         secret_key=secret_key,
         account=account,
         topic=topic,
-        timeout_s=_whole_number(options, "aws_req_timeout", 30, low=1, high=600),
-        max_blob_bytes=_whole_number(options, "s3_max_blob_bytes", 2**30, low=2**20, high=2**40),
+        timeout_s=whole_number(options, "aws_req_timeout", 30, low=1, high=600),
+        max_blob_bytes=whole_number(options, "s3_max_blob_bytes", 2**30, low=2**20, high=2**40),
     )
 
 
@@ -188,10 +189,3 @@ def _matching(options: Mapping[str, str], key: str, pattern: re.Pattern[str], me
     if not pattern.fullmatch(value):
         raise InvalidRequest(f"{key} cannot be right: it must be {meaning}")
     return value
-
-
-def _whole_number(options: Mapping[str, str], key: str, default: int, *, low: int, high: int) -> int:
-    text = options.get(key, "").strip() or str(default)
-    if not re.fullmatch(r"[0-9]{1,16}", text) or not low <= int(text) <= high:
-        raise InvalidRequest(f"{key} must be a whole number from {low} to {high}")
-    return int(text)
