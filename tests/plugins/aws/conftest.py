@@ -25,6 +25,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from gramian_aws import clients
+from gramian_aws.dynamodb_table import Table
 
 CREDENTIALS = {"region_name": "us-east-1", "aws_access_key_id": "test", "aws_secret_access_key": "test"}
 _numbers = itertools.count()
@@ -91,6 +92,15 @@ def dynamodb(emulator: Any, make_client: Callable[..., Any]) -> Any:
 @pytest.fixture(scope="session")
 def table_name(dynamodb: Any, make_table: Callable[[Any], str]) -> str:
     return make_table(dynamodb)
+
+
+@pytest.fixture(scope="session", params=["emulator", pytest.param("dynamodb_local", marks=pytest.mark.slow)])
+def table(request: pytest.FixtureRequest, make_client: Callable[..., Any], make_table: Callable[[Any], str]) -> Table:
+    """On the emulator, and on AWS's own engine, whose transactions, tokens and refusals are the real ones."""
+    if request.param == "emulator":
+        return Table(request.getfixturevalue("table_name"), request.getfixturevalue("dynamodb"))
+    client = make_client("dynamodb", request.getfixturevalue("dynamodb_local"))
+    return Table(make_table(client), client)
 
 
 @pytest.fixture(scope="session")

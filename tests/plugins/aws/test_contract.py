@@ -1,4 +1,4 @@
-"""The stores keep their contracts on the emulator, where threads and processes really race."""
+"""The stores keep their contracts on engines where threads and processes really race."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ import uuid
 
 import pytest
 
+from gramian.errors import ConditionFailed
+from gramian.ports import ABSENT, Put
 from gramian.settings import Settings
 from gramian.testing.blobs import BlobStoreContract
 from gramian.testing.live import LiveStore
 from gramian.testing.processes import BlobStoreAcrossProcesses, StateStoreAcrossProcesses, TokenStoreAcrossProcesses
-from gramian.testing.state import StateStoreContract
+from gramian.testing.state import StateStoreContract, race
 from gramian.testing.tokens import TokenStoreContract
 from gramian_aws.dynamodb import DynamoStateStore
-from gramian_aws.dynamodb_table import Table
 from gramian_aws.s3 import S3BlobStore
 from gramian_aws.s3_bucket import Bucket
 from gramian_aws.tokens import DynamoTokenStore
@@ -22,8 +23,8 @@ from gramian_aws.tokens import DynamoTokenStore
 
 class TestState(StateStoreContract):
     @pytest.fixture
-    def open_again(self, clock, dynamodb, table_name):
-        return lambda: DynamoStateStore(Table(table_name, dynamodb), clock=clock)
+    def open_again(self, clock, table):
+        return lambda: DynamoStateStore(table, clock=clock)
 
     @pytest.fixture
     def store(self, open_again):
@@ -34,8 +35,8 @@ class TestTokens(TokenStoreContract):
     threads = 64
 
     @pytest.fixture
-    def open_again(self, dynamodb, table_name):
-        return lambda: DynamoTokenStore(Table(table_name, dynamodb))
+    def open_again(self, table):
+        return lambda: DynamoTokenStore(table)
 
     @pytest.fixture
     def store(self, open_again):
@@ -50,6 +51,22 @@ class TestBlobs(BlobStoreContract):
     @pytest.fixture
     def store(self, open_again):
         return open_again()
+
+
+def test_group_from_many_threads_has_one_winner(table):
+    """Sixty-four transactions on one guard meet, are cancelled and repeated; one gets through, the others are told."""
+    store, partition = DynamoStateStore(table), f"test-{uuid.uuid4().hex}"
+
+    def write(number):
+        try:
+            store.write(Put(partition, "guard", b"%d" % number, ABSENT), Put(partition, f"{number:02}", b""))
+        except ConditionFailed:
+            return False
+        return True
+
+    won = race(64, write)
+    assert won.count(True) == 1
+    assert [key for key, _ in store.query(partition)] == [f"{won.index(True):02}", "guard"]
 
 
 @pytest.mark.slow

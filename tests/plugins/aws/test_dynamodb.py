@@ -9,7 +9,6 @@ import pytest
 
 from gramian.errors import ConditionFailed, StoreError
 from gramian.ports import ABSENT, MAX_VALUE_BYTES, Check, Delete, Put
-from gramian.testing.state import race
 from gramian_aws.dynamodb import SWEEP_DELAY_S, DynamoStateStore
 from gramian_aws.dynamodb_table import Table
 
@@ -189,21 +188,6 @@ def test_group_that_conflicts_without_end_says_so(impatient, line, partition):
     with pytest.raises(StoreError, match="others write to the same items") as raised:
         impatient.write(Put(partition, "key", b""), Check(partition, "none", ABSENT))
     assert not isinstance(raised.value, ConditionFailed)
-
-
-def test_group_from_many_threads_has_one_winner(store, partition):
-    """Sixty-four transactions on one guard; the losers are told that they lost."""
-
-    def write(number):
-        try:
-            store.write(Put(partition, "guard", b"%d" % number, ABSENT), Put(partition, f"{number:02}", b""))
-        except ConditionFailed:
-            return False
-        return True
-
-    won = race(64, write)
-    assert won.count(True) == 1
-    assert [key for key, _ in store.query(partition)] == [f"{won.index(True):02}", "guard"]
 
 
 # What DynamoDB is asked
