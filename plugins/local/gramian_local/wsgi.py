@@ -8,6 +8,7 @@ import logging
 import resource
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any, BinaryIO
 
@@ -165,7 +166,9 @@ class Server:
     def stop(self) -> None:
         """End `run`; from any thread or a signal handler."""
         self._stopping = True
-        self._server.pull_trigger()
+        # Closed already if `run` has just seen the line above.
+        with suppress(OSError):
+            self._server.pull_trigger()
 
 
 def _connections() -> int:
