@@ -26,6 +26,8 @@ class SlowProxy:
         self._cut_after: int | None = None
         self._answers_to_lose = 0
         self._server_port = port
+        self._lock = threading.Lock()
+        self._is_closed = False
         self._sockets = [socket.create_server(("127.0.0.1", 0))]
         self.port = self._sockets[0].getsockname()[1]
         self.url = f"{scheme}://127.0.0.1:{self.port}"
@@ -46,17 +48,35 @@ class SlowProxy:
                 each.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        for each in self._sockets:
+        with self._lock:
+            self._is_closed = True
+            sockets = list(self._sockets)
+        for each in sockets:
             with suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
             each.close()
+
+    def _is_kept(self, pair: list[socket.socket]) -> bool:
+        """Whether `close` will end this connection: it may have come in while that was running."""
+        with self._lock:
+            if not self._is_closed:
+                self._sockets += pair
+                return True
+        for each in pair:
+            each.close()
+        return False
 
     def _accept(self) -> None:
         with suppress(OSError):
             while True:
                 client, _ = self._sockets[0].accept()
-                server = socket.create_connection(("127.0.0.1", self._server_port))
-                self._sockets += [client, server]
+                try:
+                    server = socket.create_connection(("127.0.0.1", self._server_port))
+                except OSError:
+                    client.close()
+                    continue
+                if not self._is_kept([client, server]):
+                    return
                 for source, target in ((client, server), (server, client)):
                     waiting: queue.Queue[tuple[float, bytes]] = queue.Queue(1024)
                     arguments = (waiting, source, target, source is server)

@@ -34,6 +34,7 @@ from gramian.ports import (
     StateStore,
 )
 from gramian.testing.clock import Clock, FakeClock
+from gramian.testing.worker import count
 
 OpenStateStore: TypeAlias = Callable[[], StateStore]
 T = TypeVar("T")
@@ -367,7 +368,7 @@ class StateStoreContract:
 
         def increment(number: int) -> None:
             for _ in range(rounds):
-                _increment(stores[number % 2], partition)
+                count(stores[number % 2], partition, 1)
 
         race(self.threads, increment)
         assert _value(store, partition, "count") == b"%d" % (self.threads * rounds)
@@ -414,14 +415,3 @@ def _version(store: StateStore, partition: str, key: str) -> str:
     item = store.get(partition, key)
     assert item is not None, f"{key} is absent"
     return item.version
-
-
-def _increment(store: StateStore, partition: str) -> None:
-    while True:
-        item = store.get(partition, "count")
-        assert item is not None
-        try:
-            store.write(Put(partition, "count", b"%d" % (int(item.value) + 1), item.version))
-        except ConditionFailed:
-            continue
-        return

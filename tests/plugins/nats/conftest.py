@@ -322,6 +322,8 @@ class Listening:
 
     def __init__(self, serve: Callable[[socket.socket], None]) -> None:
         self._serve = serve
+        self._lock = threading.Lock()
+        self._is_closed = False
         self._connections: list[socket.socket] = []
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.port = self._socket.getsockname()[1]
@@ -329,7 +331,10 @@ class Listening:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
-        for each in (self._socket, *self._connections):
+        with self._lock:
+            self._is_closed = True
+            sockets = [self._socket, *self._connections]
+        for each in sockets:
             with suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
             each.close()
@@ -340,7 +345,11 @@ class Listening:
                 connection, _ = self._socket.accept()
             except OSError:
                 return
-            self._connections.append(connection)
+            with self._lock:
+                if self._is_closed:
+                    connection.close()
+                    return
+                self._connections.append(connection)
             threading.Thread(target=self._guarded, args=(connection,), daemon=True).start()
 
     def _guarded(self, connection: socket.socket) -> None:
