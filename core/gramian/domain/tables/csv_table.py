@@ -171,7 +171,9 @@ def _records(lines: _Lines, count: int, before: int) -> list[list[str]]:
                 break
         return records
     except csv.Error as error:
-        raise InvalidRequest(f"the file is not CSV, somewhere from row {before + 1} on: {error}") from None
+        # Its own words for this advise on opening files in Python.
+        why = "a carriage return stands alone outside of quotes" if "universal-newline" in str(error) else error
+        raise InvalidRequest(f"the file is not CSV, somewhere from row {before + 1} on: {why}") from None
 
 
 def _numbers(lines: list[bytes], decoder: msgspec.json.Decoder[Rows]) -> Rows | None:
@@ -183,6 +185,8 @@ def _numbers(lines: list[bytes], decoder: msgspec.json.Decoder[Rows]) -> Rows | 
     rows = b"],[".join(filter(None, map(_bare, lines)))
     if not rows:
         return []
+    if b"\r" in rows:  # white space to JSON, an error in CSV
+        return None
     body = b"[" + rows + b"]"
     for gap, filled in ((b",,", b',"nan",'), (b",,", b',"nan",'), (b"[,", b'["nan",'), (b",]", b',"nan"]')):
         body = body.replace(gap, filled)
