@@ -7,14 +7,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gramian import plugins
 from gramian.domain import crypto
 from gramian.domain.canonical import join
 from gramian.errors import PluginError
-from gramian.events import Event
-from gramian.observers import Observers
 from gramian.ports import (
     BlobStore,
     Compute,
@@ -27,6 +25,9 @@ from gramian.ports import (
     UploadStore,
 )
 from gramian.settings import Settings
+
+if TYPE_CHECKING:
+    from gramian.events import Event
 
 
 @lru_cache(maxsize=256)
@@ -107,6 +108,8 @@ class Node:
     def observe(self, event: Event) -> None:
         """Tell the enabled observers; they cannot fail."""
         if self.settings.observers:
+            from gramian.observers import Observers
+
             self._made.setdefault("observers", Observers(self.settings)).tell(event)
 
     def _make(self, kind: str, name: str) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import logging
 from collections.abc import Callable, Collection, Sequence
@@ -93,7 +92,7 @@ def _check_claims(settings: Settings) -> None:
 def _warn_of_misspelt(settings: Settings, known: Collection[str]) -> None:
     """A variable that is no option, but nearly one, would be ignored in silence."""
     for name in settings.environment:
-        close = [] if name in known else difflib.get_close_matches(name, known, 1, cutoff=0.9)
+        close = [] if name in known else _closest(name, known, 0.9)
         if close and close[0] not in settings.environment:
             log.warning("the variable %s means nothing to the selected plugins; is it to be %s?", name, close[0])
 
@@ -152,7 +151,7 @@ def find(kind: str, name: str) -> EntryPoint:
     found = {entry.value: entry for entry in published(GROUP) if entry.name == f"{kind}.{name}"}
     if not found:
         known = names(kind)
-        close = difflib.get_close_matches(name, known, 1)
+        close = _closest(name, known)
         meant = f"did you mean '{close[0]}'? " if close else ""
         raise PluginError(
             f"no plugin '{name}' of kind {kind} is installed; {meant}known: {', '.join(known) or 'none is installed'}"
@@ -188,6 +187,13 @@ def source(entry: EntryPoint) -> str:
     """Where an entry point comes from: its distribution if that is known, and its module."""
     distribution = f"{entry.dist.name} {entry.dist.version}" if entry.dist is not None else "an unknown distribution"
     return f"{distribution} ({entry.value})"
+
+
+def _closest(name: str, known: Collection[str], cutoff: float = 0.6) -> list[str]:
+    """What was probably meant, if anything; imports what only mistakes need."""
+    import difflib
+
+    return difflib.get_close_matches(name, known, 1, cutoff)
 
 
 def _fits(entry: EntryPoint, key: str) -> bool:
@@ -233,8 +239,8 @@ def _check_hooks(entry: EntryPoint, module: object, kind: str) -> None:
 
 def _check_hook(plugin: str, name: str, function: Callable[..., object]) -> None:
     known = [hook for hook in dir(hookspecs) if hook.startswith(_PREFIX)]
-    close = difflib.get_close_matches(name, known, 1, cutoff=0.8)
     if name not in known:
+        close = _closest(name, known, 0.8)
         if close or hasattr(function, "gramian_impl"):
             meant = f"did you mean {close[0]}? " if close else ""
             raise PluginError(f"{plugin} has a hook '{name}', which there is not; {meant}known: {', '.join(known)}")

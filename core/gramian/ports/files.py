@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import BinaryIO, Protocol
+
+import msgspec
 
 from gramian.domain.canonical import Data
 
 
-@dataclass(frozen=True, slots=True)
-class BlobInfo:
+class BlobInfo(msgspec.Struct, frozen=True):
     """One stored blob. `modified_at`: unix seconds."""
 
     digest: str
@@ -49,16 +49,14 @@ class BlobStore(Protocol):
     def close(self) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Ticket:
+class Ticket(msgspec.Struct, frozen=True):
     """Leave to PUT one upload. `url` is absolute, or a path of the server that was asked; `headers` are to be sent."""
 
     url: str
     headers: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Arrived:
+class Arrived(msgspec.Struct, frozen=True):
     """An upload that is there. `tag` differs whenever the content does."""
 
     size_bytes: int

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol, TypeAlias
+
+import msgspec
 
 ANY = "*"
 """Write whatever is there."""
@@ -19,16 +20,14 @@ MAX_PARTITION_BYTES = 2048
 MAX_KEY_BYTES = 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(msgspec.Struct, frozen=True):
     """A stored value. `version` is opaque, differs after every write and never comes back."""
 
     value: bytes
     version: str
 
 
-@dataclass(frozen=True, slots=True)
-class Put:
+class Put(msgspec.Struct, frozen=True):
     """Store `value`. `expect`: ANY, ABSENT or the version read before. `expires_at`: unix seconds."""
 
     partition: str
@@ -38,8 +37,7 @@ class Put:
     expires_at: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Delete:
+class Delete(msgspec.Struct, frozen=True):
     """Remove an item; removing an absent one is fine unless `expect` is a version."""
 
     partition: str
@@ -47,8 +45,7 @@ class Delete:
     expect: str = ANY
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
+class Check(msgspec.Struct, frozen=True):
     """Hold the group back unless the item is in the state `expect` (ABSENT or a version)."""
 
     partition: str

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol, TypeAlias, runtime_checkable
+
+import msgspec
 
 Chunk: TypeAlias = bytes | memoryview
 MAX_CUT_PEERS = 1_000
@@ -13,32 +14,28 @@ MAX_CHUNKS = 65_536
 """Most chunks of one blob."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True):
     """A head or roster as it stands in the transport. `revision` is opaque."""
 
     data: bytes
     revision: str
 
 
-@dataclass(frozen=True, slots=True)
-class Cut:
+class Cut(msgspec.Struct, frozen=True):
     """One consistent reading: the roster and the heads of the peers that were asked for (absent ones left out)."""
 
     roster: Entry | None
     heads: Mapping[str, Entry]
 
 
-@dataclass(frozen=True, slots=True)
-class Traffic:
+class Traffic(msgspec.Struct, frozen=True):
     """Payload bytes that went over a link so far."""
 
     sent_bytes: int
     received_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(msgspec.Struct, frozen=True):
     """What a federation may take up in its transport: room for all blobs together, and copies of everything."""
 
     max_blob_bytes: int

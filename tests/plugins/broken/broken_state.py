@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import itertools
 import time
-from dataclasses import replace
 
 from broken_publish import plugin
+from msgspec.structs import replace
 
 from gramian.ports import ANY, Check, Item, Put
 from gramian_local.state import SqliteStateStore
