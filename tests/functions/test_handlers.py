@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import subprocess
@@ -106,8 +107,6 @@ def function(monkeypatch: pytest.MonkeyPatch) -> Any:
 @pytest.fixture
 def served(function, events, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """Answers an event by the handler of an endpoint."""
-    import dataclasses
-
     from gramian.settings import Settings
     from gramian.usecases import users
     from gramian_local.node import opened
@@ -205,7 +204,25 @@ def test_each_run_has_a_life_that_ends_with_its_time_limit(function, context, se
 
     from gramian_aws.identity import deadline_of
 
-    first, second = (function._living_until(function.node(), context).instance for _ in range(2))
+    other = SimpleNamespace(**{**vars(context), "aws_request_id": "2"})
+    first, second = (function._living_until(function.node(), each).instance for each in (context, other))
     assert first != second
     assert 15 < deadline_of(first) - time.time() < 25
     assert "/" not in first
+
+
+def test_repeated_event_takes_up_the_job_of_the_attempt_that_died(function, context, served) -> None:
+    """At once: Lambda repeats an event long before the time limit of the attempt that died has passed."""
+    from gramian.usecases import job_records, jobs
+    from gramian_aws.identity import AwsIdentity
+
+    made = dataclasses.replace(function.node(), instance_alive=AwsIdentity("arn", 900).alive)
+    later = SimpleNamespace(**{**vars(context), "get_remaining_time_in_millis": lambda: 80_000})
+    stranger = SimpleNamespace(**{**vars(later), "aws_request_id": "2"})
+    died, again, other = (function._living_until(made, each) for each in (context, later, stranger))
+    job = jobs.Job("sync", died.instance, 0, pid="deleted", is_started=True)
+    made.state.write(*job_records.first_writes(made, "someone", 1, job))
+    jobs.execute(other, "someone", 1)
+    assert not jobs.find(other, "someone", 1).is_done
+    jobs.execute(again, "someone", 1)
+    assert jobs.find(again, "someone", 1).is_done

@@ -28,7 +28,7 @@ from gramian.errors import GramianError
 from gramian.http.app import NODE, all_blueprints, bare_app, create_app
 from gramian.node import Node
 from gramian.settings import Settings
-from gramian_aws.identity import instance_until
+from gramian_aws.identity import instance_until, is_earlier_attempt
 
 Event: TypeAlias = dict[str, Any]
 Handler: TypeAlias = Callable[[Event, Any], Any]
@@ -127,8 +127,14 @@ def _web(app: Callable[[], Flask]) -> Handler:
 
 
 def _living_until(made: Node, context: Any) -> Node:
-    deadline = time.time() + context.get_remaining_time_in_millis() / 1000
-    return dataclasses.replace(made, instance=instance_until(deadline))
+    """The node with the life of this run. Lambda repeats a failed event under its old id: what the attempt that failed
+    had taken up is free at once, not only when its time limit would have come."""
+    mine = instance_until(time.time() + context.get_remaining_time_in_millis() / 1000, context.aws_request_id)
+
+    def alive(instance: str) -> bool:
+        return made.instance_alive(instance) and not is_earlier_attempt(instance, mine)
+
+    return dataclasses.replace(made, instance=mine, instance_alive=alive)
 
 
 class _Mounted:

@@ -73,6 +73,13 @@ def deadline_of(instance: str) -> int:
     return int(deadline) if deadline.isascii() and deadline.isdecimal() else 0
 
 
-def instance_until(deadline: float) -> str:
-    """The mark of a process that surely ends by `deadline` (unix seconds)."""
-    return f"{int(deadline) + 1}-{secrets.token_hex(8)}"
+def instance_until(deadline: float, run: str = "") -> str:
+    """The mark of a process that surely ends by `deadline` (unix seconds). `run`: what it has in common with earlier
+    attempts at the same event, if anything."""
+    return f"{int(deadline) + 1}-{run or secrets.token_hex(8)}"
+
+
+def is_earlier_attempt(instance: str, mine: str) -> bool:
+    """Whether a mark was left by an attempt at the event that I am another attempt at: it has ended, or will find that
+    what it does is done already."""
+    return instance != mine and instance.partition("-")[2] == mine.partition("-")[2] != ""

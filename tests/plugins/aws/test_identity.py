@@ -10,7 +10,7 @@ from gramian import plugins
 from gramian.errors import PluginError, StoreError
 from gramian.settings import Settings
 from gramian_aws import clients
-from gramian_aws.identity import CLOCKS_DIFFER_S, AwsIdentity, deadline_of, instance_until
+from gramian_aws.identity import CLOCKS_DIFFER_S, AwsIdentity, deadline_of, instance_until, is_earlier_attempt
 
 
 class Secrets:
@@ -79,6 +79,16 @@ def test_marks_differ_and_tell_their_deadline() -> None:
     """Two runs with one deadline are two."""
     assert instance_until(1e9) != instance_until(1e9)
     assert deadline_of(instance_until(1e9 + 0.2)) == 1_000_000_001
+
+
+def test_attempts_at_one_event_know_each_other() -> None:
+    """By its id, whatever their deadlines are; an attempt is not its own predecessor."""
+    first, second = instance_until(1e9, "8f5c-1"), instance_until(2e9, "8f5c-1")
+    assert deadline_of(first) == 1_000_000_001
+    assert is_earlier_attempt(first, second)
+    assert not is_earlier_attempt(second, second)
+    assert not is_earlier_attempt(instance_until(1e9, "8f5c-2"), second)
+    assert not is_earlier_attempt("", "")
 
 
 def test_missing_secret_is_named_with_its_variable() -> None:
