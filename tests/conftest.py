@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -95,6 +97,28 @@ def emulator() -> Iterator[Emulator]:
         running_emulator(Path(name)) as port,
     ):
         yield Emulator(f"http://127.0.0.1:{port}", Path(name))
+
+
+@pytest.fixture(scope="session")
+def make_table() -> Callable[[Any], str]:
+    """Create a table such as the bundle's; its name."""
+
+    def make(client: Any) -> str:
+        name = f"gramian-{secrets.token_hex(6)}"
+        client.create_table(
+            TableName=name,
+            BillingMode="PAY_PER_REQUEST",
+            AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in ("pk", "sk")],
+            KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
+        )
+        client.get_waiter("table_exists").wait(TableName=name, WaiterConfig={"Delay": 1, "MaxAttempts": 30})
+        with suppress(client.exceptions.ClientError):  # not every engine knows it, and nothing relies on it
+            client.update_time_to_live(
+                TableName=name, TimeToLiveSpecification={"Enabled": True, "AttributeName": "ttl"}
+            )
+        return name
+
+    return make
 
 
 @contextmanager

@@ -5,15 +5,17 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import secrets
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import boto3
 import numpy as np
 import pytest
 
@@ -63,12 +65,12 @@ def free_port() -> int:
 
 
 class Party:
-    """An organisation with one user and a home; its server runs on one port."""
+    """An organisation with one user and a home; its server runs on one port. `variables` say which stores it uses."""
 
-    def __init__(self, home: Path, name: str) -> None:
-        self.home, self.name = home, name
+    def __init__(self, home: Path, name: str, variables: Mapping[str, str]) -> None:
+        self.home, self.name, self.variables = home, name, variables
         self.options = ("--port", str(free_port()), "--no-nats")
-        self.server = ServerProcess(home, *self.options)
+        self.server = ServerProcess(home, *self.options, env=variables)
         with self.node() as node:
             self.key = users.create(node, name)
 
@@ -83,13 +85,14 @@ class Party:
     @contextmanager
     def node(self, later_s: float = 0.0) -> Iterator[Node]:
         """Its node in this process, for what need not be done by a server."""
-        with opened(Settings(), self.home) as (node, _):
+        with opened(Settings.from_env(self.variables), self.home) as (node, _):
             yield dataclasses.replace(node, clock=lambda: time.time() + later_s)
 
     @contextmanager
     def killed(self, step: str) -> Iterator[Client]:
         """A server that the block must bring to `step`, where it dies; afterwards one that runs on."""
-        armed = ServerProcess(self.home, *self.options, env={"GRAMIAN_FAULTS": "1", "GRAMIAN_FAULT": step})
+        fault = {"GRAMIAN_FAULTS": "1", "GRAMIAN_FAULT": step}
+        armed = ServerProcess(self.home, *self.options, env={**self.variables, **fault})
         armed.start()
         try:
             with suppress(ClientError):
@@ -197,13 +200,19 @@ def upload(stage: Stage, *, counted: bool) -> None:
         id_ = client.upload(stage.pid, path)
         client.wait_for_job(client.learn_upload(stage.pid, id_))
     assert stage.local_rows() == (len(data) if counted else 0)
+    assert is_uploaded(stage, id_)
     with pytest.raises(BadRequest, match="stopped"):
         stage.x.client.job("1")
     for _ in range(2):
         stage.x.client.wait_for_job(stage.x.client.learn_upload(stage.pid, id_))
     stage.held.append(data)
     assert stage.local_rows() == len(data)
-    assert not list((stage.x.home / "uploads").glob("*/*"))
+    assert not is_uploaded(stage, id_)
+
+
+def is_uploaded(stage: Stage, id_: str) -> bool:
+    with stage.x.node() as node:
+        return node.uploads.find(lifecycle.find(node, "x", stage.pid).uid, id_) is not None
 
 
 def forget(stage: Stage) -> None:
@@ -421,7 +430,7 @@ def y_over(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str],
 
         def party(transport: str) -> Party:
             if transport not in parties:
-                parties[transport] = Party(tmp_path_factory.mktemp("y"), "y")
+                parties[transport] = Party(tmp_path_factory.mktemp("y"), "y", {})
                 stack.enter_context(parties[transport].server)
             return parties[transport]
 
@@ -429,12 +438,38 @@ def y_over(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str],
 
 
 @pytest.fixture
+def stores(request: pytest.FixtureRequest) -> dict[str, str]:
+    """Variables for those of x: of its home, unless the test says otherwise."""
+    return {"home": dict, "aws": lambda: stores_on_aws(request)}[getattr(request, "param", "home")]()
+
+
+def stores_on_aws(request: pytest.FixtureRequest) -> dict[str, str]:
+    """All that the bundle has, with a table and a bucket of their own."""
+    for name, value in request.getfixturevalue("emulator").environment.items():
+        request.getfixturevalue("monkeypatch").setenv(name, value)
+    bucket = f"stores-{secrets.token_hex(6)}"
+    boto3.client("s3").create_bucket(Bucket=bucket)
+    return {
+        "GRAMIAN_STATE": "dynamodb",
+        "GRAMIAN_TOKENS": "dynamodb",
+        "GRAMIAN_DYNAMODB_TABLE": request.getfixturevalue("make_table")(boto3.client("dynamodb")),
+        "GRAMIAN_BLOBS": "s3",
+        "GRAMIAN_UPLOADS": "s3",
+        "GRAMIAN_S3_BUCKET": bucket,
+    }
+
+
+@pytest.fixture
 def stage(
-    request: pytest.FixtureRequest, tmp_path: Path, meeting: Any, y_over: Callable[[str], Party]
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    meeting: Any,
+    y_over: Callable[[str], Party],
+    stores: dict[str, str],
 ) -> Iterator[Stage]:
     step = request.node.callspec.params["step"]
     pid = f"{request.node.originalname[5:20]}-{step}".replace(".", "-")
-    stage = Stage(step, Party(tmp_path / "x", "x"), y_over(meeting.name), meeting, pid)
+    stage = Stage(step, Party(tmp_path / "x", "x", stores), y_over(meeting.name), meeting, pid)
     yield stage
     stage.x.server.kill()
 
@@ -442,6 +477,16 @@ def stage(
 @pytest.mark.parametrize("step", faults.STEPS)
 def test_node_killed_at_step_goes_on(step: str, stage: Stage, pooled: Callable[..., np.ndarray]) -> None:
     """What was acknowledged counts once, the federation converges, and nothing is left over."""
+    assert_goes_on(stage, pooled)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stores", ["aws"], indirect=True)
+@pytest.mark.parametrize("step", faults.STEPS)
+def test_node_on_the_stores_of_the_bundle_killed_at_step_goes_on(
+    step: str, stores: dict[str, str], stage: Stage, pooled: Callable[..., np.ndarray]
+) -> None:
+    """Whatever was written last to the table or the bucket."""
     assert_goes_on(stage, pooled)
 
 

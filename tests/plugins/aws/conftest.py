@@ -15,7 +15,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -60,28 +60,6 @@ def no_other_aws(monkeypatch: pytest.MonkeyPatch) -> None:
 def make_client() -> Callable[..., Any]:
     """A client of an emulated service at `url`, as the stores make theirs."""
     return lambda service, url=None, **keys: clients.make(service, endpoint_url=url, **{**CREDENTIALS, **keys})
-
-
-@pytest.fixture(scope="session")
-def make_table() -> Callable[[Any], str]:
-    """Create a table such as the bundle's; its name."""
-
-    def make(client: Any) -> str:
-        name = f"gramian-{next(_numbers)}"
-        client.create_table(
-            TableName=name,
-            BillingMode="PAY_PER_REQUEST",
-            AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in ("pk", "sk")],
-            KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
-        )
-        client.get_waiter("table_exists").wait(TableName=name, WaiterConfig={"Delay": 1, "MaxAttempts": 30})
-        with suppress(client.exceptions.ClientError):  # not every engine knows it, and nothing relies on it
-            client.update_time_to_live(
-                TableName=name, TimeToLiveSpecification={"Enabled": True, "AttributeName": "ttl"}
-            )
-        return name
-
-    return make
 
 
 @pytest.fixture(scope="session")
