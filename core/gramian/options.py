@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
+
+import msgspec
 
 from gramian.errors import InvalidRequest, PluginError
 
@@ -25,8 +26,7 @@ _WORDS = {
 _SWITCH = {"true": True, "1": True, "false": False, "0": False}
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
+class Option(msgspec.Struct, frozen=True):
     """One setting of a plugin. `type`: str, int, float, bool or Path.
 
     `name` is lower-case words joined by `_`, with the unit last (`timeout_s`); `help` says what it does, in one line.

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+
+import msgspec
 
 _GRAMMAR = re.compile(r"([mhd])([1-9][0-9]{0,5})")
 _UNIT_S = {"m": 60, "h": 3600, "d": 86400}
 _MAX_PERIOD_S = 366 * 86400
 
 
-@dataclass(frozen=True, slots=True)
-class Schedule:
+class Schedule(msgspec.Struct, frozen=True):
     """Every `count` units (`m` minutes, `h` hours, `d` days). Made by `parse`."""
 
     unit: str

@@ -11,8 +11,9 @@ import hashlib
 import hmac
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
+
+import msgspec
 
 from gramian.domain.canonical import join
 from gramian.errors import InvalidRequest
@@ -27,8 +28,7 @@ SECRET_BYTES = (16, 24, 32)
 _SYM_DATE = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)(?:;(\d{1,19}))?", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
-class Signable:
+class Signable(msgspec.Struct, frozen=True):
     """What a signature covers besides the target. `body` is exactly what is sent; empty means there is none."""
 
     method: str
@@ -42,8 +42,7 @@ class Signable:
         return cls(method, sym_date, cid, body, content_md5(body) if body else "")
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(msgspec.Struct, frozen=True):
     """One reading of where a request goes: `query` without `?`, `decoded` if percent escapes are already undone."""
 
     resource: str

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 from urllib.parse import quote, unquote, unquote_to_bytes
 
+import msgspec
 from flask import current_app, request
 from werkzeug.exceptions import MethodNotAllowed
 
@@ -103,8 +103,7 @@ def raw_target(environ: dict[str, Any]) -> tuple[str, str]:
     return path, _as_text(environ.get("QUERY_STRING", ""))
 
 
-@dataclass(frozen=True, slots=True)
-class _Credentials:
+class _Credentials(msgspec.Struct, frozen=True):
     signature: str
     sym_date: str
     content_md5: str

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from typing import Any
 
+import msgspec
 from flask import Response, request
 
-from gramian.domain.canonical import canonical_json, join
+from gramian.domain import typed
+from gramian.domain.canonical import join
 from gramian.errors import InvalidRequest
 from gramian.http.envelope import STATUS, respond
 from gramian.http.errors import status_code_of
@@ -62,8 +62,7 @@ def idempotent(
     return _Operation(tokens, clock, key, instance, instance_alive).answer(run)
 
 
-@dataclass(frozen=True, slots=True)
-class _Record:
+class _Record(msgspec.Struct, frozen=True):
     """What stands under a key, until `expires_at`. `instance`: the process that runs it. `until`: when a run without an
     answer counts as dead, if its process is not known to be."""
 
@@ -77,15 +76,14 @@ class _Record:
     headers: Mapping[str, str] | None = None
 
     def to_bytes(self) -> bytes:
-        return canonical_json({name: getattr(self, name) for name in self.__slots__})
+        return msgspec.json.encode(self)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> _Record:
-        return cls(**json.loads(data))
+        return typed.decode(data, cls)
 
 
-@dataclass(frozen=True, slots=True)
-class _Operation:
+class _Operation(msgspec.Struct, frozen=True):
     tokens: TokenStore
     clock: Callable[[], float]
     key: str
@@ -121,7 +119,7 @@ class _Operation:
         gone = not self.instance_alive(earlier.instance)
         if earlier.status and not (gone and earlier.status == STATUS["ACCEPTED"]):
             return Response(earlier.body, earlier.status, earlier.headers, mimetype="application/json")
-        mine = replace(earlier, status=0, instance=self.instance, until=until)
+        mine = msgspec.structs.replace(earlier, status=0, instance=self.instance, until=until)
         if (now < earlier.until and not gone) or not self._swap(earlier, mine):
             return respond("CONFLICT", "the first request with this Idempotency-Key is still running, ask again later")
         return mine
@@ -132,14 +130,14 @@ class _Operation:
             body = respond(text="done before; the answer was too large to be kept").get_data(as_text=True)
         headers = {name: response.headers[name] for name in _KEPT_HEADERS if name in response.headers}
         headers["Cache-Control"] = "no-store"
-        self._swap(mine, replace(mine, status=response.status_code, body=body, headers=headers))
+        self._swap(mine, msgspec.structs.replace(mine, status=response.status_code, body=body, headers=headers))
 
     def _end(self, mine: _Record, status: int) -> None:
         """Free the key after a refusal; after a failure let the next retry take over at once."""
         if status < 500:
             self.tokens.release(self.key, expect=mine.to_bytes())
         else:
-            self._swap(mine, replace(mine, until=self.clock()))
+            self._swap(mine, msgspec.structs.replace(mine, until=self.clock()))
 
     def _swap(self, old: _Record, new: _Record) -> bool:
         # Never longer than at first: the use cases remember an operation for as long as that.

@@ -9,7 +9,6 @@ until a project has its place in the transport).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import msgspec
@@ -242,8 +241,7 @@ class Lease(msgspec.Struct, frozen=True):
     fence: int
 
 
-@dataclass(frozen=True, slots=True)
-class Stored(Generic[R]):
+class Stored(msgspec.Struct, Generic[R], frozen=True):
     """A record with the version to expect when replacing it; `version` is ABSENT for a default."""
 
     record: R

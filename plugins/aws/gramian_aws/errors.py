@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, Final
+
+import msgspec
 
 from gramian.errors import StoreError
 
@@ -20,8 +21,7 @@ _CANCELED: Final = "TransactionCanceledException"
 _MAX_WORDS: Final = 300
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
+class Fault(msgspec.Struct, frozen=True):
     """A failed call. `text`: what is wrong and what to do. `transient`: it may work later.
     `doubtful`: it may have taken effect all the same."""
 
@@ -30,8 +30,7 @@ class Fault:
     doubtful: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
+class _Row(msgspec.Struct, frozen=True):
     """Codes of AWS or names of botocore's exceptions, and what they mean."""
 
     codes: frozenset[str]

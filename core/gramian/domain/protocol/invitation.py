@@ -6,10 +6,11 @@ import base64
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from secrets import token_bytes, token_hex
 from typing import TypeVar
 from urllib.parse import SplitResult, urlsplit
+
+import msgspec
 
 from gramian.domain.crypto import KEY_BYTES
 from gramian.domain.names import check_id
@@ -23,8 +24,7 @@ _OWN_KEYS = ("fed_name", "sync_sched", "fed_rest_url", "fed_req_token", "fed_sec
 _REDEMPTION_PATH = re.compile(r".*/symetry/rest/([^/]+)/fedml/([^/]+)/createPolicies/?")
 
 
-@dataclass(frozen=True, slots=True)
-class Invitation:
+class Invitation(msgspec.Struct, frozen=True):
     """`secret` is random and for this invitation only: a key of the whole group here would let every member read
     redemptions or pose as the admin. `options`: all else, which is what the federation's transport needs."""
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
@@ -13,8 +12,7 @@ from gramian.domain.crypto import hkdf, sha256
 ID_CHARS = 32
 
 
-@dataclass(frozen=True, slots=True)
-class PeerKeys:
+class PeerKeys(msgspec.Struct, frozen=True):
     """A peer's own key pairs: Ed25519 signs, X25519 receives boxes."""
 
     signing: Ed25519PrivateKey

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from typing import Annotated, TypeAlias, TypeVar
 
 import msgspec
@@ -54,8 +53,7 @@ class Grant(msgspec.Struct, frozen=True):
     transport: dict[str, str] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Keys:
+class Keys(msgspec.Struct, frozen=True):
     """K_req and K_rep. Only the issuer and the invited know them."""
 
     tid: str

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+import msgspec
 
 from gramian.domain.canonical import canonical_json
 
 
-@dataclass(frozen=True, slots=True)
-class Schema:
+class Schema(msgspec.Struct, frozen=True):
     """Canonical attributes: the first `continuous` are type C, the others B, each part by UTF-8 bytes of the name.
 
     `groups[i]` is g(i), the source column of attribute i: attributes of one group are missing together

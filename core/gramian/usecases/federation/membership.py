@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
+
+import msgspec
 
 from gramian.domain import typed
 from gramian.domain.protocol import generations, keys, roster
@@ -23,8 +24,7 @@ _derived_keys = lru_cache(maxsize=64)(keys.PeerKeys.derive)
 _opened_roster = lru_cache(maxsize=64)(roster.open_roster)
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(msgspec.Struct, frozen=True):
     """A project that is a node of a federation. `message` is the signed form of `roster`, stored under `version`;
     `record` is stored under `record_version`."""
 

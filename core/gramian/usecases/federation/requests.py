@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from gramian import plugins
 from gramian.domain import schedule
@@ -34,8 +35,7 @@ _INVITATION_KEYS = ("fed_id", "fed_secret_key", "fed_req_token", "fed_rest_url")
 _KNOWN = frozenset(_OWN_KEYS + _INVITATION_KEYS + _SWITCHES_NOT_YET + _KEYS_NOT_YET)
 
 
-@dataclass(frozen=True, slots=True)
-class Wishes:
+class Wishes(msgspec.Struct, frozen=True):
     """What both create and join settle. `options` are those of `transport`, checked and normalised by its plugin."""
 
     fed_name: str

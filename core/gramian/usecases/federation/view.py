@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+
+import msgspec
 
 from gramian.domain.protocol.roster import Rank
 from gramian.errors import ContentMissing, Refused, RevisionConflict, TransportError
@@ -16,8 +17,7 @@ from gramian.usecases.federation.membership import Member
 ATTEMPTS = 5
 
 
-@dataclass(frozen=True, slots=True)
-class View:
+class View(msgspec.Struct, frozen=True):
     """What stands in the transport; `member` knows the newest roster, `revision` is that of the roster there."""
 
     member: Member

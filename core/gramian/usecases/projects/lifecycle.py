@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from secrets import token_hex
+
+import msgspec
 
 from gramian.domain.names import check_id
 from gramian.errors import AlreadyExists, ConditionFailed, InvalidRequest
@@ -24,8 +25,7 @@ HARMLESS_OPTIONS = {"sml_project_autosave", "sml_project_learn_merge"}
 PLANNED_OPTIONS = ("sml_project_", "automl_", "rf_", "km_", "lr_", "cluster_", "partitionSplit", "mgpu_num")
 
 
-@dataclass(frozen=True, slots=True)
-class Project:
+class Project(msgspec.Struct, frozen=True):
     """One incarnation of a project."""
 
     cid: str
