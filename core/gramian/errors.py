@@ -7,6 +7,7 @@
     │   ├── AlreadyExists       the id is taken: 409
     │   └── TooLarge            a budget is exceeded: 413
     ├── Unavailable             a store is down, try again: 503
+    │   └── Busy                what is asked for is under way already, try again: 409
     ├── StoreError              a store plugin failed
     │   ├── ConditionFailed     somebody else wrote first
     │   ├── BlobMissing
@@ -57,6 +58,10 @@ class TooLarge(InvalidRequest):
 
 class Unavailable(GramianError):
     """Something this node depends on is down; the same request may work later."""
+
+
+class Busy(Unavailable):
+    """Only one of its kind can run at a time, and one does; the text says what to wait for."""
 
 
 class StoreError(GramianError):

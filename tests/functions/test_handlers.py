@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from gramian.settings import Settings
+
 ROOT = Path(__file__).parents[2]
 FUNCTIONS = ROOT / "functions"
 IMPORT_ALL = """
@@ -107,7 +109,6 @@ def function(monkeypatch: pytest.MonkeyPatch) -> Any:
 @pytest.fixture
 def served(function, events, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """Answers an event by the handler of an endpoint."""
-    from gramian.settings import Settings
     from gramian.usecases import users
     from gramian_local.node import opened
 
@@ -174,6 +175,37 @@ def test_addresses_in_answers_begin_with_the_stage(served, events, context) -> N
     served("projects.learn", events.events()["learn_rows"], context)
     answer = served("models.build", events.events()["build_model"], context)
     assert answer["headers"]["Location"] == f"https://{events.HOST}/prod/symetry/rest/clinic/jobs/1"
+
+
+@pytest.mark.parametrize("stage", ["prod", "symetry", "symetryml"])
+def test_invitation_leads_back_through_the_stage(served, function, events, context, monkeypatch, stage: str) -> None:
+    """Whatever the stage is called: the joiner's node calls the address as it stands."""
+    from gramian.domain import sealing
+    from gramian.usecases.federation import found
+
+    made = dataclasses.replace(function.node(), settings=Settings(transports=("memory",)))
+    monkeypatch.setattr(function, "node", lambda: made)
+    place = {"fed_name": "study", "sync_sched": "d1", "memory_space": stage}
+    found.create(made, events.CID, "study", place, persist=True)
+    monkeypatch.setattr(events, "STAGE", stage)
+    answer = served("federation.get_invitation", events.events()["invite_peer"], context)
+    sealed = json.loads(answer["body"])["values"]["fedInfoEncrypted"]
+    opened, _ = sealing.open_invitation(sealed.encode(), "a long password")
+    assert json.loads(opened)["fed_rest_url"].startswith(
+        f"https://{events.HOST}/{stage}/symetry/rest/clinic/fedml/study/"
+    )
+
+
+def test_answer_that_lambda_would_not_pass_on_is_refused_in_words(
+    served, function, events, context, monkeypatch
+) -> None:
+    """Predictions take more room than their rows: a request within its limit may have an answer beyond Lambda's."""
+    assert not function._is_too_large("x" * (function.MAX_ANSWER_BYTES - 2))
+    assert function._is_too_large("x" * function.MAX_ANSWER_BYTES)
+    assert function._is_too_large('"' * (function.MAX_ANSWER_BYTES // 2))
+    monkeypatch.setattr(function, "MAX_ANSWER_BYTES", 60)
+    status, text = words(served("projects.listed", events.events()["list_projects"], context))
+    assert (status, "ask for less at a time" in text) == (413, True)
 
 
 def test_body_beyond_the_limit_is_refused_with_the_way_for_large_files(served, events, context, monkeypatch) -> None:

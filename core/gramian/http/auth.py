@@ -24,7 +24,7 @@ UserLookup: TypeAlias = Callable[[str], str | None]
 """The base64 secret key of a customer id, or None."""
 View = TypeVar("View", bound=Callable[..., Any])
 
-ROOT = "/symetry"
+ROOT = "/symetry/rest/"
 
 # Unknown users cost the same work as known ones. Nobody gains from knowing this key: its result is thrown away.
 _NOBODYS_SECRET = "AAAAAAAAAAAAAAAAAAAAAA=="  # noqa: S105

@@ -22,6 +22,7 @@ _CODES: tuple[tuple[type[errors.GramianError], str], ...] = (
     (errors.InvalidRequest, "BAD_REQUEST"),
     (errors.TransportError, "BAD_REQUEST"),
     (errors.Refused, "BAD_REQUEST"),
+    (errors.Busy, "CONFLICT"),
     (errors.Unavailable, "SERVICE_UNAVAILABLE"),
     (errors.StoreError, "SERVICE_UNAVAILABLE"),
 )

@@ -64,7 +64,7 @@ def get_invitation(cid: str, pid: str) -> Response:
     password = text_of(values, "passwd")
     if not password:
         raise InvalidRequest("passwd is needed: the password that the invitation is sealed with")
-    made = invite.invite(node(), cid, pid, values, default_host=request.host_url)
+    made = invite.invite(node(), cid, pid, values, default_host=request.root_url)
     sealed = call.seal_invitation(made.to_map(), password)
     return respond(values={"fedInfoEncrypted": sealed, "encryptedGroupInfo": sealed})
 

@@ -193,9 +193,7 @@ def execute(node: Node, cid: str, number: int, *, until: float = math.inf) -> No
 
 def find(node: Node, cid: str, number: int) -> Job:
     """Raises InvalidRequest for an unknown number."""
-    job = job_records.load(node.state, cid, number).record
-    reason = _cause_of_death(node, job)
-    return _finish(node, cid, number, reason) if reason else job
+    return _as_it_stands(node, cid, number, job_records.load(node.state, cid, number).record)
 
 
 def wait(node: Node, cid: str, number: int, timeout_s: float, *, poll_s: float = 0.1) -> Job:
@@ -209,9 +207,9 @@ def wait(node: Node, cid: str, number: int, timeout_s: float, *, poll_s: float =
 def listed(node: Node, cid: str) -> dict[int, Job]:
     """Jobs by number; what is deleted while they are read is left out."""
     found = {}
-    for id_ in records.listed(node.state, partition(cid), job_records.JOB, Job):
+    for id_, stored in records.listed(node.state, partition(cid), job_records.JOB, Job).items():
         with suppress(InvalidRequest):
-            found[int(id_)] = find(node, cid, int(id_))
+            found[int(id_)] = _as_it_stands(node, cid, int(id_), stored.record)
     return found
 
 
@@ -316,6 +314,12 @@ def _claim(node: Node, cid: str, number: int) -> Job | None:
         log.info("job %d of %s is not to be done here (any more)", number, cid)
         return None
     return job
+
+
+def _as_it_stands(node: Node, cid: str, number: int, job: Job) -> Job:
+    """The job, finished as failed if nobody will ever do it. Raises InvalidRequest if it was deleted meanwhile."""
+    reason = _cause_of_death(node, job)
+    return _finish(node, cid, number, reason) if reason else job
 
 
 def _cause_of_death(node: Node, job: Job) -> str:

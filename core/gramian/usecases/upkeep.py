@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from gramian.errors import GramianError
 from gramian.node import Node
@@ -28,14 +28,8 @@ def at_stop(node: Node) -> None:
 
 def resume(node: Node) -> None:
     """After a restart: what was pulsing pulses on, and what it missed happens now, once."""
-    for project in pulsing(node).values():
-        try:
-            control.start_pulse(node, project.cid, project.pid)
-        except GramianError as error:
-            log.warning("the pulse of %s/%s could not be resumed: %s", project.cid, project.pid, error)
-        except Exception:
-            # A federation's rosters come from others: none may keep this node from starting for all its users.
-            log.exception("the pulse of %s/%s could not be resumed", project.cid, project.pid)
+    pulsed = pulsing(node).values()
+    _each("its pulse is not resumed", pulsed, lambda project: control.start_pulse(node, project.cid, project.pid))
 
 
 def pulsing(node: Node) -> dict[str, Project]:
@@ -50,8 +44,7 @@ def pulsing(node: Node) -> dict[str, Project]:
 def tidy(node: Node) -> None:
     """Remove what interrupted calls left behind: blobs here, and places of federations in the transport."""
     lifecycle.sweep_all(node)
-    for project in all_projects(node):
-        blobs.sweep(node, project)
+    _each("blobs that nobody needs stay", all_projects(node), lambda project: blobs.sweep(node, project))
     found.sweep(node)
     node.uploads.expire(node.clock() - uploads.KEEP_S)
 
@@ -63,6 +56,16 @@ def all_projects(node: Node) -> Iterator[Project]:
 
 def drop_unpersisted(node: Node, is_over: Callable[[Project], bool]) -> None:
     """Delete the `persist=false` projects whose time is over."""
-    for project in all_projects(node):
-        if not project.record.persist and is_over(project):
-            removal.delete(node, project.cid, project.pid)
+    over = (project for project in all_projects(node) if not project.record.persist and is_over(project))
+    _each("it is not dropped", over, lambda project: removal.delete(node, project.cid, project.pid))
+
+
+def _each(otherwise: str, projects: Iterable[Project], work: Callable[[Project], object]) -> None:
+    """Do `work` for all. What one of them holds comes from others too: it may keep no other project from it."""
+    for project in projects:
+        try:
+            work(project)
+        except GramianError as error:
+            log.warning("%s/%s: %s: %s", project.cid, project.pid, otherwise, error)
+        except Exception:
+            log.exception("%s/%s: %s", project.cid, project.pid, otherwise)

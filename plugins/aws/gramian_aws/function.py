@@ -26,13 +26,16 @@ from gramian import node as nodes
 from gramian import plugins
 from gramian.errors import GramianError
 from gramian.http.app import NODE, all_blueprints, bare_app, create_app
+from gramian.http.auth import ROOT
 from gramian.node import Node
 from gramian.settings import Settings
 from gramian_aws.identity import instance_until, is_earlier_attempt
 
 Event: TypeAlias = dict[str, Any]
 Handler: TypeAlias = Callable[[Event, Any], Any]
-ROOTS: Final = ("/symetry/", "/openapi.json")
+MAX_ANSWER_BYTES: Final = 6 * 2**20 - 16 * 1024
+"""Of the 6 MiB that Lambda passes on; the rest is for headers."""
+ROOTS: Final = (ROOT, "/openapi.json")
 
 log = logging.getLogger(__name__)
 logger = Logger(serialize_stacktrace=False)
@@ -78,17 +81,23 @@ def tell(metric: str, value: float) -> None:
     metrics.flush_metrics()
 
 
-_OUT_OF_ORDER: Final = {
-    "statusCode": 503,
-    "headers": {"content-type": "application/json", "cache-control": "no-store"},
-    "body": json.dumps(
-        {
-            "statusCode": "SERVICE_UNAVAILABLE",
-            "statusString": "this node is not set up as it must be; its log says what to do",
-            "values": {},
-        }
-    ),
-}
+def _words(status: int, name: str, text: str) -> dict[str, Any]:
+    """The contract's envelope, for what the application itself cannot say."""
+    return {
+        "statusCode": status,
+        "headers": {"content-type": "application/json", "cache-control": "no-store"},
+        "body": json.dumps({"statusCode": name, "statusString": text, "values": {}}),
+    }
+
+
+_OUT_OF_ORDER: Final = _words(
+    503, "SERVICE_UNAVAILABLE", "this node is not set up as it must be; its log says what to do"
+)
+_TOO_LARGE: Final = _words(
+    413,
+    "REQUEST_ENTITY_TOO_LARGE",
+    "the answer is larger than the 6 MiB that Lambda passes on: ask for less at a time",
+)
 
 
 @cache
@@ -121,9 +130,14 @@ def _web(app: Callable[[], Flask]) -> Handler:
         answer = serverless_wsgi.handle_request(_Mounted(served, event), event, context)
         if answer["statusCode"] >= 500:
             tell("ServerErrors", 1)
-        return answer
+        return _TOO_LARGE if _is_too_large(answer["body"]) else answer
 
     return handler
+
+
+def _is_too_large(body: str) -> bool:
+    """As Lambda counts: as JSON within JSON."""
+    return len(body) > MAX_ANSWER_BYTES // 6 and len(json.dumps(body)) > MAX_ANSWER_BYTES
 
 
 def _living_until(made: Node, context: Any) -> Node:

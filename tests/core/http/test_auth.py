@@ -364,7 +364,7 @@ def test_raw_target_other_than_routed_is_refused(uri: str, routed: str) -> None:
         ({"REQUEST_URI": "http://h:1/symetry?x", "PATH_INFO": "/symetry", "QUERY_STRING": "x"}, ("/symetry", "x")),
         ({"RAW_URI": "/symetry/%61", "PATH_INFO": "/symetry/a"}, ("/symetry/%61", "")),
         ({"PATH_INFO": "/symetry/a b/\xc3\xa9"}, ("/symetry/a%20b/%C3%A9", "")),
-        ({"SCRIPT_NAME": "/prod", "PATH_INFO": "/symetry/a@b"}, ("/prod/symetry/a@b", "")),
+        ({"SCRIPT_NAME": "/prod", "PATH_INFO": "/symetry/rest/a@b"}, ("/prod/symetry/rest/a@b", "")),
     ],
 )
 def test_raw_target_of_server_environments(environ: dict, target: tuple) -> None:

@@ -76,6 +76,7 @@ def test_respond_non_finite_by_accept_header(app: Flask, accept: str, strict: bo
         (errors.BadSeal("x"), "BAD_REQUEST"),
         (errors.Refused("x"), "BAD_REQUEST"),
         (errors.Unavailable("x"), "SERVICE_UNAVAILABLE"),
+        (errors.Busy("x"), "CONFLICT"),
     ],
 )
 def test_answer_known_error_shows_its_text(app: Flask, error: Exception, code: str) -> None:

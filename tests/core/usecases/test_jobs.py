@@ -110,6 +110,18 @@ def body(rows: np.ndarray) -> bytes:
     return json.dumps({"attributeNames": NAMES, "attributeTypes": TYPES, "data": data}).encode()
 
 
+def test_list_of_jobs_is_read_at_once(
+    away: Node, elsewhere: Elsewhere, project: Project, rows: Callable[..., np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over DynamoDB a read for each of some thousand jobs would take longer than an answer may."""
+    numbers = [batches.submit(away, project, "learn", body(rows(seed)), None) for seed in (1, 2, 3)]
+    jobs.execute(away, "c1", numbers[0])
+    monkeypatch.setattr(type(away.state), "get", lambda *_: pytest.fail("read one by one"))
+    listed = jobs.listed(away, "c1")
+    assert list(listed) == numbers
+    assert [job.is_done for job in listed.values()] == [True, False, False]
+
+
 def test_job_of_another_process_learns_and_frees_its_body(
     away: Node, other: Node, elsewhere: Elsewhere, project: Project, rows: Callable[..., np.ndarray]
 ) -> None:

@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from gramian.errors import ConditionFailed, InvalidRequest, Unavailable
+from gramian.errors import Busy, ConditionFailed, InvalidRequest
 from gramian.node import Node
 from gramian.ports import Write
-from gramian.usecases import jobs, records
+from gramian.usecases import job_records, jobs, records
 from gramian.usecases.federation import journal
 from gramian.usecases.projects import lifecycle
 from gramian.usecases.projects.lifecycle import Project
@@ -63,7 +63,7 @@ def submit(
     operation: str | None = None,
     elsewhere: bool = True,
 ) -> int:
-    """As `jobs.submit`; if `elsewhere`, on a GPU, and only if no other job of the node is there: raises Unavailable."""
+    """As `jobs.submit`; if `elsewhere`, on a GPU, and only if no other job of the node is there: raises Busy."""
     if not elsewhere:
         return jobs.submit(node, project.cid, kind, arguments, project=project, body=body, operation=operation)
     try:
@@ -79,7 +79,7 @@ def submit(
             also=_take_turn(node, project),
         )
     except ConditionFailed as error:
-        raise Unavailable("another job of this node has just got the GPU; try again when it is done") from error
+        raise Busy("another job of this node has just got the GPU; try again when it is done") from error
 
 
 def pulse(node: Node, project: Project, *, nudge: bool = False) -> int:
@@ -88,7 +88,7 @@ def pulse(node: Node, project: Project, *, nudge: bool = False) -> int:
     if under_way is None:
         try:
             return submit(node, project, PULSE, Pulse(nudge))
-        except Unavailable:
+        except Busy:
             under_way = running(node, project)
             if under_way is None:
                 raise
@@ -111,8 +111,9 @@ def work(node: Node, cid: str, pid: str) -> str:
     Raises InvalidRequest for an unknown project, and what a pulse raises.
     """
     project = lifecycle.find(node, cid, pid)
-    number = running(node, project)
-    if number is None:
+    number = _turn(node, project).record.number
+    # Its runner is not asked how the job stands: this is the process that it has started.
+    if not number or not _waits(node, cid, number):
         from gramian.usecases.federation import pulse as pulses
 
         pulses.run(node, cid, pid)
@@ -123,13 +124,13 @@ def work(node: Node, cid: str, pid: str) -> str:
 
 def running(node: Node, project: Project) -> int | None:
     """The job of the node that waits for a GPU or has one."""
-    number = records.load_or(node.state, project.partition, TURN, Turn()).record.number
+    number = _turn(node, project).record.number
     return number if number and _is_under_way(node, project, number) else None
 
 
 def went_well(node: Node, project: Project) -> bool:
     """Whether the node's last job on a GPU is done and has not failed; so it is before the first."""
-    number = records.load_or(node.state, project.partition, TURN, Turn()).record.number
+    number = _turn(node, project).record.number
     try:
         job = jobs.find(node, project.cid, number) if number else None
     except InvalidRequest:  # forgotten since
@@ -139,12 +140,23 @@ def went_well(node: Node, project: Project) -> bool:
 
 def _take_turn(node: Node, project: Project) -> Callable[[int], Sequence[Write]]:
     def take(number: int) -> Sequence[Write]:
-        last = records.load_or(node.state, project.partition, TURN, Turn())
+        last = _turn(node, project)
         if last.record.number and _is_under_way(node, project, last.record.number):
-            raise Unavailable(f"job {last.record.number} of this node is on the GPU; try again when it is done")
+            raise Busy(f"job {last.record.number} of this node is on the GPU; try again when it is done")
         return [records.put(project.partition, TURN, Turn(number), last.version)]
 
     return take
+
+
+def _turn(node: Node, project: Project) -> records.Stored[Turn]:
+    return records.load_or(node.state, project.partition, TURN, Turn())
+
+
+def _waits(node: Node, cid: str, number: int) -> bool:
+    try:
+        return not job_records.load(node.state, cid, number).record.is_done
+    except InvalidRequest:
+        return False
 
 
 def _is_under_way(node: Node, project: Project, number: int) -> bool:

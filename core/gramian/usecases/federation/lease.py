@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from secrets import token_hex
 
-from gramian.errors import ConditionFailed, Unavailable
+from gramian.errors import Busy, ConditionFailed, Unavailable
 from gramian.node import Node
 from gramian.ports import ABSENT
 from gramian.usecases import records
@@ -28,7 +28,7 @@ class Lease:
         self._held: records.Stored[records.Lease] | None = None
 
     def acquire(self, wait_s: float) -> None:
-        """Raises Unavailable if another pulse keeps it for longer than `wait_s`."""
+        """Raises Busy if another pulse keeps it for longer than `wait_s`."""
         waited = 0.0
         while True:
             stored = self._stored()
@@ -37,7 +37,7 @@ class Lease:
                     return
                 continue
             if waited >= wait_s:
-                raise Unavailable("another pulse of this node is under way; try again later")
+                raise Busy("another pulse of this node is under way; try again later")
             self._node.sleep(POLL_S)
             waited += POLL_S
 
@@ -75,7 +75,7 @@ class Lease:
 
 @contextmanager
 def held(node: Node, project: Project, *, wait_s: float = WAIT_S) -> Iterator[Lease]:
-    """Hold the node's lease. Raises Unavailable if another pulse keeps it for longer than `wait_s`."""
+    """Hold the node's lease. Raises Busy if another pulse keeps it for longer than `wait_s`."""
     lease = Lease(node, project)
     lease.acquire(wait_s)
     try:

@@ -20,6 +20,7 @@ def pulse(cid: str, pid: str) -> None:
     on this machine; GRAMIAN_IDENTITY, GRAMIAN_STATE and so on for one on AWS. GRAMIAN_COMPUTE=cupy computes on a GPU.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("botocore").setLevel(logging.WARNING)
     from gramian import node
     from gramian.settings import Settings
     from gramian.usecases.federation import gpu
