@@ -7,14 +7,18 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from gramian.domain.protocol.nudge import MIN_INTERVAL_S, MIN_NEWS_INTERVAL_S
+from gramian.domain.protocol.nudge import Attention
 from gramian.errors import GramianError
 from gramian.node import Node
 from gramian.ports import Link
 from gramian.usecases import records, upkeep
 from gramian.usecases.federation import membership
 from gramian.usecases.projects import lifecycle
+
+if TYPE_CHECKING:
+    from gramian.usecases.federation.pulse import Heard
 
 log = logging.getLogger(__name__)
 LOOK_EVERY_S = 1.0
@@ -38,7 +42,7 @@ class Resident:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._ears: dict[str, _Ear] = {}
-        self._heard: dict[tuple[str, str], float] = {}
+        self._attention = Attention()
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="gramian-resident", daemon=True)
@@ -94,21 +98,16 @@ class Resident:
             from gramian.usecases.federation import pulse
 
             heard = pulse.nudged(self._node, project, message)
-            if heard is not None and self._is_due(project.uid, heard.sender, is_news=heard.is_news):
+            if heard is not None and self._heeds(project.uid, heard):
                 self._node.scheduler.soon(project.cid, project.pid)
 
         return hear
 
-    def _is_due(self, uid: str, sender: str, *, is_news: bool) -> bool:
-        """Whether this nudge causes a pulse: not too many of one peer."""
-        now = time.monotonic()
-        pause_s = MIN_NEWS_INTERVAL_S if is_news else MIN_INTERVAL_S
+    def _heeds(self, uid: str, heard: Heard) -> bool:
         with self._lock:
-            last = self._heard.get((uid, sender))
-            if last is not None and now - last < pause_s:
-                return False
-            self._heard[uid, sender] = now
-            return True
+            return self._attention.heeds(
+                uid, heard.sender, known=heard.known, is_news=heard.is_news, now=time.monotonic()
+            )
 
 
 def _options(node: Node, project: lifecycle.Project) -> object:

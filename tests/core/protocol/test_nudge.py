@@ -54,3 +54,25 @@ def test_nudge_of_strangers_and_evicted_members_is_refused() -> None:
     gone = msgspec.structs.replace(ROSTER, members=evicted)
     with pytest.raises(Refused, match="active"):
         nudge.open_nudge(nudge.pack(NUDGE, ADMIN.signing), gone, NOW)
+
+
+def test_peer_that_announces_what_never_comes_is_soon_heard_once_a_minute_only() -> None:
+    """Each nudge costs a pulse: a lying member may not keep the others at work. Another peer is heard as before."""
+    attention = nudge.Attention()
+    heeded = [now for now in range(240) if attention.heeds("p", "liar", known=7, is_news=True, now=now)]
+    assert heeded == [0, 1, 2, 3, 4, 64, 124, 184]
+    assert attention.heeds("p", "honest", known=7, is_news=True, now=240)
+
+
+def test_peer_that_keeps_its_word_is_heard_every_second() -> None:
+    """Also after it was slow to: what counts is that the node has accepted something newer since."""
+    attention = nudge.Attention()
+    assert all(attention.heeds("p", "busy", known=now // 3, is_news=True, now=now) for now in range(60))
+    assert sum(attention.heeds("p", "busy", known=20, is_news=True, now=now) for now in range(60, 70)) == 5
+    assert attention.heeds("p", "busy", known=21, is_news=True, now=70)
+
+
+def test_peer_that_only_asks_is_heard_once_a_minute() -> None:
+    """Nobody gains from being asked more often."""
+    attention = nudge.Attention()
+    assert [now for now in range(121) if attention.heeds("p", "a", known=1, is_news=False, now=now)] == [0, 60, 120]

@@ -16,7 +16,9 @@ MAX_AGE_S = 300
 MIN_INTERVAL_S = 60
 """At most one nudge per peer and minute is heeded ..."""
 MIN_NEWS_INTERVAL_S = 1
-"""... unless it announces a snapshot that the hearer has not yet."""
+"""... unless it announces a snapshot that the hearer has not yet ..."""
+MAX_UNKEPT = 5
+"""... and so many announcements, of which none came true, have not gone before."""
 
 
 class Nudge(msgspec.Struct, frozen=True):
@@ -27,6 +29,33 @@ class Nudge(msgspec.Struct, frozen=True):
     ts: Count
     epoch: Count = 0
     asks: bool = False
+
+
+class _Heeded(msgspec.Struct):
+    """The last nudge of a peer that was heeded. `known`: the peer's epoch that the hearer had then; `unkept`: how many
+    announcements were heeded since it was another one."""
+
+    at: float
+    known: int
+    unkept: int
+
+
+class Attention:
+    """Which nudges of which peers are worth a pulse. Not thread-safe."""
+
+    def __init__(self) -> None:
+        self._heeded: dict[tuple[str, str], _Heeded] = {}
+
+    def heeds(self, project: str, sender: str, *, known: int, is_news: bool, now: float) -> bool:
+        """Whether a nudge is to be heeded; it then counts. `known`: the newest epoch of its sender that the hearer has
+        accepted, `is_news` whether it announces a newer one, `now`: seconds of any clock."""
+        last = self._heeded.get((project, sender))
+        unkept = last.unkept if last is not None and last.known == known else 0
+        pause_s = MIN_NEWS_INTERVAL_S if is_news and unkept < MAX_UNKEPT else MIN_INTERVAL_S
+        if last is not None and now - last.at < pause_s:
+            return False
+        self._heeded[project, sender] = _Heeded(now, known, unkept + is_news)
+        return True
 
 
 def pack(nudge: Nudge, key: Ed25519PrivateKey) -> bytes:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import re
+from collections import Counter
 from datetime import UTC, datetime
 from secrets import token_hex
 
@@ -17,12 +19,16 @@ from gramian.usecases.projects.lifecycle import Project
 
 ERRORS, SYNCS, STATS = "error/", "sync/", "stats"
 MAX_LINES = 1000
+MAX_PEER_LINES = 20
+"""A peer chooses what it is refused for: it may not push out what others and this node itself had to say."""
 MAX_REASON_CHARS = 500
 TRIM_EVERY = 50
+_NUMBER = re.compile(r"\d+")
 
 
 class ErrorLine(msgspec.Struct, frozen=True):
-    """Repetitions of one reason from one peer are one line. Times: unix milliseconds."""
+    """Repetitions of one reason from one peer are one line, whatever numbers it names; it shows the newest.
+    Times: unix milliseconds."""
 
     peer: str
     reason: str
@@ -54,7 +60,7 @@ def error(node: Node, project: Project, reason: str, peer: str = "") -> None:
     """Note what went wrong in the background, in words fit for the user."""
     reason = " ".join(reason.split())[:MAX_REASON_CHARS]
     now = _now_ms(node)
-    key = ERRORS + hashlib.sha256(join(peer, reason)).hexdigest()[:32]
+    key = ERRORS + hashlib.sha256(join(peer, _NUMBER.sub("#", reason))).hexdigest()[:32]
     line = records.update(
         node.state,
         project.partition,
@@ -130,8 +136,14 @@ def count(node: Node, project: Project, pulse: Stats) -> None:
 
 def _trim_errors(node: Node, project: Project) -> None:
     found = records.listed(node.state, project.partition, ERRORS, ErrorLine)
-    for id_ in sorted(found, key=lambda id_: found[id_].record.last)[:-MAX_LINES]:
-        node.state.write(Delete(project.partition, ERRORS + id_))
+    newest = sorted(found, key=lambda id_: found[id_].record.last, reverse=True)
+    kept: Counter[str] = Counter()
+    for id_ in newest:
+        peer = found[id_].record.peer
+        kept[peer] += 1
+        if kept.total() > MAX_LINES or (peer and kept[peer] > MAX_PEER_LINES):
+            kept[peer] -= 1
+            node.state.write(Delete(project.partition, ERRORS + id_))
 
 
 def _trim_syncs(node: Node, project: Project) -> None:

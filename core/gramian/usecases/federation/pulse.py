@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import closing, suppress
-from dataclasses import dataclass
+
+import msgspec
 
 from gramian import events
 from gramian.domain.protocol import nudge
@@ -240,11 +241,12 @@ def _summary(pulse: journal.Stats, shown: records.Publication | None, merged: me
     return f"Sync completed: {', '.join(parts)} ({traffic})"
 
 
-@dataclass(frozen=True, slots=True)
-class Heard:
-    """A nudge to heed; `is_news` if its sender has published what this node has not accepted yet."""
+class Heard(msgspec.Struct, frozen=True):
+    """A nudge that may be heeded. `known`: the newest epoch of its sender that this node has accepted; `is_news` if it
+    announces a newer one."""
 
     sender: str
+    known: int
     is_news: bool
 
 
@@ -257,6 +259,7 @@ def nudged(node: Node, project: Project, message: bytes) -> Heard | None:
         return None
     if found.id == member.peer_id:
         return None
-    known = records.load(node.state, project.partition, records.PEER + found.id, records.Accepted)
-    is_news = member.record.push and found.epoch > (known.record.epoch if known else 0)
-    return Heard(found.id, is_news) if is_news or found.asks else None
+    accepted = records.load(node.state, project.partition, records.PEER + found.id, records.Accepted)
+    known = accepted.record.epoch if accepted else 0
+    is_news = member.record.push and found.epoch > known
+    return Heard(found.id, known, is_news) if is_news or found.asks else None
