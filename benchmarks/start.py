@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from benchmarks import nodes
 from benchmarks.results import Row, seconds
 from benchmarks.suite import note
-from benchmarks.timing import timed
+from benchmarks.timing import Times, timed
 from gramian_local.nats_server import NatsServer
 
 REPETITIONS = 5
@@ -23,10 +23,10 @@ def run() -> list[Row]:
     for number in range(REPETITIONS):
         note(f"start: from nothing, {number + 1} of {REPETITIONS}")
         times.append(_ready_s())
-    best = min(times)
+    middle = Times(times).median
     what = "federation ready from nothing: nats-server and 2 nodes started, users made, created, joined"
-    detail = f"least of {REPETITIONS}, most {seconds(max(times))}"
-    return [Row(what, seconds(best), f"at most {seconds(MOST_S)}", best <= MOST_S, detail), *_idle()]
+    detail = f"median of {REPETITIONS}, most {seconds(max(times))}"
+    return [Row(what, seconds(middle), f"at most {seconds(MOST_S)}", middle <= MOST_S, detail), *_idle()]
 
 
 def _ready_s() -> float:

@@ -7,7 +7,7 @@ import importlib
 import json
 import sys
 
-NAMES = ("library", "http_learn", "rounds", "sync", "load", "start", "transport", "members", "curve")
+NAMES = ("library", "http_learn", "rounds", "sync", "load", "start", "push", "transport", "members", "curve")
 """Modules of this package with a `run` that returns rows."""
 LONG = ("widest",)
 """Those that run only when they are named: they take minutes, and gigabytes of memory."""
