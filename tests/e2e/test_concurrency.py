@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import http.client
 import json
+import math
 import random
 import re
 import secrets
@@ -38,6 +39,7 @@ from gramian_local.process import ServerProcess
 
 NAMES = [f"x{i}" for i in range(4)]
 JOINERS = 64
+PATIENCE_S = 60
 FEDERATION = {"fed_name": "study", "sync_sched": "d1", "nats_stream_max_memory": 2**22}
 
 
@@ -152,10 +154,10 @@ def test_one_invitation_has_one_winner_whoever_comes_at_once(pair: Pair, nats_se
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(2400)
+@pytest.mark.timeout(7200)
 def test_one_invitation_has_one_winner_in_a_thousand_rounds(pair: Pair, nats_server: NatsServer) -> None:
-    """Half an hour at most."""
-    assert redemption_rounds(pair, nats_server.url, 1000, 1800) >= 100
+    """However long that takes."""
+    assert redemption_rounds(pair, nats_server.url, 1000, math.inf) == 1000
 
 
 def test_redemptions_and_changes_of_the_schedule_lose_nothing(pair: Pair, nats_server: NatsServer) -> None:
@@ -239,7 +241,7 @@ class CuttingProxy:
 
 @dataclass
 class Learned:
-    """What 16 threads of learners did: rows that were acknowledged, and those of calls without an answer."""
+    """What 200 learners at once did: rows that were acknowledged, and those of calls without an answer."""
 
     acknowledged: list[int] = field(default_factory=list)
     unknown: list[int] = field(default_factory=list)
@@ -266,8 +268,7 @@ def learn_through(clients: Sequence[Client], *, keyed: bool) -> Learned:
                 return
         raise AssertionError(f"row {number} was never acknowledged")
 
-    with ThreadPoolExecutor(16) as pool:
-        list(pool.map(learn, range(200)))
+    at_once(200, learn)
     return learned
 
 
@@ -315,6 +316,13 @@ class Storm:
             self.over.set()
             for thread in threads:
                 thread.join(60)
+
+    def rage(self, seconds: float, *actions: Callable[[], object]) -> None:
+        """For so long, and until each of these was done at least once: a busy machine may need more."""
+        end = time.monotonic() + seconds
+        while (missing := [each for each in actions if not self.done[each.__name__]]) or time.monotonic() < end:
+            assert time.monotonic() < end + PATIENCE_S, (missing, self.failures)
+            time.sleep(0.1)
 
     def _repeat(self, action: Callable[[], object]) -> None:
         name = action.__name__
@@ -379,7 +387,7 @@ def everything_at_once(pair: Pair, nats_url: str, seconds: float) -> None:
     life.create()
     always = (life.learn, life.learn_with_key, life.sync_one, life.sync_two, life.build, life.look)
     with storm.of(life.delete_and_create, life.forget, *always):
-        time.sleep(seconds)
+        storm.rage(seconds, life.delete_and_create, *always)
     with suppress(BadRequest):
         life.one.delete_project("p")
     life.create()
@@ -387,7 +395,6 @@ def everything_at_once(pair: Pair, nats_url: str, seconds: float) -> None:
     with calm.of(*always):
         time.sleep(seconds / 4)
     assert not storm.failures + calm.failures, pair.log()[-5000:]
-    assert min(storm.done[action.__name__] for action in (life.delete_and_create, *always)) > 0, storm.done
     life.sync_one()
     life.sync_two()
     params = life.two.project_info("p")["params"]

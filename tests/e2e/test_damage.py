@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import resource
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +16,11 @@ import pytest
 
 from gramian.client import Client, ServerError
 from gramian.errors import PluginError
+from gramian_local import process
 from gramian_local.process import ServerProcess
 
 NAMES = [f"x{i}" for i in range(40)]
+PAGE_BYTES, INDEX_LEAF = 4096, 0x0A
 
 
 def rows(seed: int) -> np.ndarray:
@@ -59,15 +66,76 @@ def test_damaged_blob_fails_its_project_alone(server: ServerProcess, client: Cli
 
 def test_full_disk_is_an_error_of_the_call_and_nothing_more(server: ServerProcess, client: Client) -> None:
     """No row is half there; with room again, everything goes on."""
-    process = psutil.Process(server.pid)
-    process.rlimit(resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
+    limited = psutil.Process(server.pid)
+    limited.rlimit(resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
     with pytest.raises(ServerError, match="try again"):
         client.learn("sick", NAMES, "C" * len(NAMES), rows(2))
-    process.rlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    assert "check free space" in server.log_path.read_text()
+    assert client.project_info("sound")["params"]["local_rows"] == "60"
+    limited.rlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     assert client.project_info("sick")["params"]["local_rows"] == "60"
     client.learn("sick", NAMES, "C" * len(NAMES), rows(2))
     assert client.project_info("sick")["params"]["local_rows"] == "120"
     client.build("sick", "m", "x0")
+
+
+def test_server_on_a_home_that_is_read_only_says_so(
+    server: ServerProcess, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As file systems become when their disk fails: in one line, with what to look at. Writable again, all is there."""
+    server.stop()
+    mounts = f"mount --bind '{server.home}' '{server.home}' && mount -o remount,bind,ro '{server.home}'"
+    mounted = ("unshare", "--mount", "sh", "-c", mounts + ' && exec "$0" "$@"', sys.executable, "-m", "gramian_local")
+    if subprocess.run([*mounted[:5], "true"], capture_output=True, check=False).returncode:
+        pytest.skip("no mounts are permitted here")
+    with monkeypatch.context() as patch:
+        patch.setattr(process, "_COMMAND", mounted)
+        with pytest.raises(PluginError, match="whether the disk is mounted read-only"):
+            server.start()
+    assert "Traceback" not in server.log_path.read_text()
+    server.start()
+    assert Client(server.url, "a", client.secret_key).project_info("sick")["params"]["local_rows"] == "60"
+
+
+def test_damaged_page_of_the_database_fails_what_stands_on_it_alone(server: ServerProcess, client: Client) -> None:
+    """A page with rows of one project: its calls fail, the log names file and remedy, the other project goes on."""
+    for seed in range(30):  # fewer than are folded
+        for pid in ("sick", "sound"):
+            client.learn(pid, NAMES[:10], "C" * 10, rows(seed)[:, :10])
+    server.stop()
+    damage_a_page_of("sick", server.home / "gramian.db")
+    server.start()
+    client = Client(server.url, "a", client.secret_key)
+    with pytest.raises(ServerError, match="try again"):
+        client.build("sick", "m", "x0")
+    log = server.log_path.read_text()
+    assert "gramian.db" in log
+    assert "restore a backup" in log
+    assert client.project_info("sound")["params"]["local_rows"] == str(31 * 60)
+    client.forget("sound", NAMES[:10], "C" * 10, rows(7)[:, :10])
+    assert client.project_info("sound")["params"]["local_rows"] == str(30 * 60)
+
+
+def damage_a_page_of(pid: str, database: Path) -> None:
+    """One that holds items of this project and nothing else."""
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        owners = connection.execute(
+            "SELECT key, value FROM items WHERE CAST(partition AS TEXT) LIKE 'projects/%'"
+        ).fetchall()
+    uids = {bytes(key).decode(): json.loads(value)["uid"].encode() for key, value in owners}
+    content = bytearray(database.read_bytes())
+    pages = [content[start : start + PAGE_BYTES] for start in range(0, len(content), PAGE_BYTES)]
+    others = [uid for other, uid in uids.items() if other != pid]
+    own = [
+        number
+        for number, page in enumerate(pages)
+        if page[0] == INDEX_LEAF and page.count(uids[pid]) > 1 and not any(uid in page for uid in others)
+    ]
+    assert len(own) >= 3, "none has such pages on both sides"
+    place = own[len(own) // 2] * PAGE_BYTES
+    content[place : place + PAGE_BYTES] = b"\xff" * PAGE_BYTES
+    database.write_bytes(content)
 
 
 def test_damaged_database_is_named_with_the_remedy(server: ServerProcess, client: Client) -> None:

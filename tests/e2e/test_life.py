@@ -94,13 +94,25 @@ def test_pulse_runs_when_started_and_is_seen(federate) -> None:
     assert federation.admin.client.federation_info("study")["is_pulsing"] is False
 
 
-def test_new_schedule_reaches_every_member(federate) -> None:
-    """Through the roster, at the next pulse."""
+def test_new_schedule_reaches_every_member_also_one_that_was_away(federate) -> None:
+    """Through the roster, at the next pulse, whenever that is; a member that pulses does so by the new one."""
     federation = federate(3)
+    *present, away = federation.sites
+    for each in federation.sites:
+        each.client.start_pulse("study")
+        each.node.scheduler.stop()
     federation.admin.client.new_schedule("study", "d7")
-    federation.sync(1)
-    infos = [each.client.federation_info("study") for each in federation.sites]
-    assert {info["sync_sched"] for info in infos} == {"d7"}
+    for schedule in ("h6", "h12"):
+        federation.admin.client.new_schedule("study", schedule)
+        for each in present:
+            each.client.sync("study")
+    assert [each.client.federation_info("study")["sync_sched"] for each in federation.sites] == ["h12", "h12", "m30"]
+    away.client.sync("study")
+    assert away.client.federation_info("study")["sync_sched"] == "h12"
+    for each in federation.sites:
+        (stored,) = [item for _, item in each.node.state.query("pulses")]
+        assert b"h12" in stored.value
+        assert b"m30" not in stored.value
 
 
 def test_client_of_the_original_contract_works_unchanged(federate, site) -> None:

@@ -18,7 +18,7 @@ from gramian.node import Node
 from gramian.ports import ResidentScheduler
 from gramian.settings import Settings
 from gramian.usecases import upkeep
-from gramian_local import nats_server, receiving
+from gramian_local import memory, nats_server, receiving
 from gramian_local.home import Home
 from gramian_local.node import opened
 from gramian_local.resident import Resident
@@ -35,6 +35,7 @@ def serve(host: str, port: int, path: Path | None, nats_port: int | None) -> Non
     for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")
     _allow_many_descriptors()
+    memory.limit_heaps()
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     # It warns at every request that has to wait for a thread.
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
@@ -87,6 +88,7 @@ def _background(node: Node) -> Iterator[None]:
     over = threading.Event()
     tidier = threading.Thread(target=_tidy, args=(node, over), name="gramian-upkeep", daemon=True)
     tidier.start()
+    threading.Thread(target=memory.give_back, args=(over,), name="gramian-memory", daemon=True).start()
     resident = Resident(node)
     resident.start()
     scheduler = node.scheduler
