@@ -45,7 +45,9 @@ class Observers:
                 getattr(observer.manager.hook, HOOKS[type(event)])(
                     settings=self._settings, options=observer.options, event=event
                 )
-            except (Exception, SystemExit):
+            except KeyboardInterrupt:
+                raise
+            except BaseException:  # extensions in other languages have errors that are no Exception
                 log.exception("the observer %s failed at %s", observer.name, type(event).__name__)
 
     @cached_property
@@ -57,4 +59,8 @@ class Observers:
                 found.append(_Observer(name, *plugins.opened("observer", name, self._settings)))
             except PluginError as error:
                 log.error("an observer is left out: %s", error)
+            except KeyboardInterrupt:
+                raise
+            except BaseException:
+                log.exception("an observer is left out: %s", name)
         return found

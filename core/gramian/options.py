@@ -23,7 +23,9 @@ _WORDS = {
     bool: "true or false",
     Path: "a path",
 }
-_SWITCH = {"true": True, "1": True, "false": False, "0": False}
+_LARGEST = 2**63 - 1
+SWITCHES = {"true": True, "1": True, "false": False, "0": False}
+"""What a switch may be, in any case."""
 
 
 class Option(msgspec.Struct, frozen=True):
@@ -49,17 +51,22 @@ class Option(msgspec.Struct, frozen=True):
             raise ValueError(f"option '{self.name}': the type must be str, int, float, bool or Path")
         if not self.help or not self.help.isprintable():
             raise ValueError(f"option '{self.name}': help is needed, one line that says what it does")
+        self._check_bounds()
         if self.default is not None and (self.required or not self._is_typed(self.default)):
             raise ValueError(f"option '{self.name}': a default must be of its type, and what is required has none")
+        if isinstance(self.default, int | float) and not self._allows(self.default):
+            raise ValueError(f"option '{self.name}': the default {self.default} is not {self.expected()}")
 
     def parse(self, text: str) -> Any:
         """The value of a text. Raises ValueError, without the text, for one that cannot be meant."""
         if self.type is bool:
-            return _SWITCH[text.lower()] if text.lower() in _SWITCH else self._refuse()
+            return SWITCHES[text.lower()] if text.lower() in SWITCHES else self._refuse()
         try:
             value = self.type(text)
         except ValueError:
             return self._refuse()
+        if self.type is int and abs(value) > _LARGEST:
+            raise ValueError(f"must be {self.expected()}, and within 64 bits")
         if isinstance(value, int | float) and not self._allows(value):
             self._refuse()
         return value
@@ -71,6 +78,15 @@ class Option(msgspec.Struct, frozen=True):
         if high and not low:
             high = f" up to {self.maximum:g}"
         return _WORDS[self.type] + low + high
+
+    def _check_bounds(self) -> None:
+        bounds = [bound for bound in (self.minimum, self.maximum) if bound is not None]
+        if bounds and self.type not in (int, float):
+            raise ValueError(f"option '{self.name}': only numbers have a minimum or a maximum")
+        if not all(type(bound) in (int, float) and math.isfinite(bound) for bound in bounds):
+            raise ValueError(f"option '{self.name}': a minimum and a maximum are numbers")
+        if bounds != sorted(bounds):
+            raise ValueError(f"option '{self.name}': the minimum {self.minimum} is above the maximum {self.maximum}")
 
     def _is_typed(self, value: Any) -> bool:
         return isinstance(value, Path) if self.type is Path else type(value) is self.type

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import lru_cache
 from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from typing import Any
 
 import pluggy
 
-from gramian import hookspecs, options
-from gramian.errors import PluginError
+from gramian import hook_checks, hookspecs, options
+from gramian.errors import GramianError, PluginError
+from gramian.hook_checks import closest, said, source
 from gramian.options import Option, Options
-from gramian.settings import DEFAULT_TRANSPORTS, Settings
+from gramian.settings import DEFAULT_TRANSPORTS, VARIABLES, Settings
 
 log = logging.getLogger(__name__)
 
@@ -39,8 +39,8 @@ HOOKS = {
     ),
 }
 """By kind: the hook that makes its object, or those of which an observer has some."""
-_PREFIX = "gramian_"
-_API = "gramian_api"
+_OWN_KEYS = ("sync_sched", "pid", "persist")
+_OWN_PREFIX = "fed_"
 
 
 def names(kind: str) -> list[str]:
@@ -62,7 +62,7 @@ def check(settings: Settings) -> None:
 
     Transports that nobody asked for by name may be absent: federations that need them are refused.
     """
-    known: set[str] = set()
+    known, transports = set(VARIABLES), []
     for kind, name in selected(settings):
         try:
             manager, _ = opened(kind, name, settings)
@@ -72,41 +72,59 @@ def check(settings: Settings) -> None:
             log.info("no federation can use the transport '%s': %s", name, error)
         else:
             known.update(options.variable(name, option.name) for option in declared(manager, kind, name))
-    _check_claims(settings)
+            transports += [name] if kind == "transport" else []
+    _check_claims(transports)
     _warn_of_misspelt(settings, known)
 
 
-def _check_claims(settings: Settings) -> None:
-    """Two enabled transports must not claim one key: no federation that has it could tell which it means."""
+def _check_claims(transports: Sequence[str]) -> None:
+    """Two enabled transports must not claim one key: no federation that has it could tell which it means. Nor may one
+    claim what Gramian itself reads."""
     claims: dict[str, str] = {}
-    for entry in published(KEYS_GROUP):
-        if entry.value in {f"transport.{name}" for name in settings.transports}:
-            other = claims.setdefault(entry.name, entry.value)
-            if other != entry.value:
+    for name in transports:
+        for key in keys("transport", name):
+            if key.startswith(_OWN_PREFIX) or any(_fits(key, own) for own in _OWN_KEYS):
                 raise PluginError(
-                    f"{other} and {entry.value} both claim the key '{entry.name}' of federations' maps: "
+                    f"the plugin 'transport.{name}' claims the key '{key}' of federations' maps, which is Gramian's "
+                    f"own: mend or replace {source(find('transport', name))}, or do not enable it (GRAMIAN_TRANSPORT)"
+                )
+            other = claims.setdefault(key, name)
+            if other != name:
+                raise PluginError(
+                    f"transport.{other} and transport.{name} both claim the key '{key}' of federations' maps: "
                     "enable one of them (GRAMIAN_TRANSPORT)"
                 )
 
 
 def _warn_of_misspelt(settings: Settings, known: Collection[str]) -> None:
-    """A variable that is no option, but nearly one, would be ignored in silence."""
+    """A variable that is neither a setting nor an option, but nearly one, would be ignored in silence."""
     for name in settings.environment:
-        close = [] if name in known else _closest(name, known, 0.9)
+        close = [] if name in known else closest(name, known, 0.9)
         if close and close[0] not in settings.environment:
-            log.warning("the variable %s means nothing to the selected plugins; is it to be %s?", name, close[0])
+            log.warning(
+                "the variable %s means nothing to Gramian and its selected plugins; is it to be %s?", name, close[0]
+            )
 
 
 def make(kind: str, name: str, settings: Settings, **context: Any) -> Any:
     """Import the plugin `<kind>.<name>` alone and let it make its object from the options and what `context` adds.
 
-    Raises PluginError, and what the hook raises.
+    Raises PluginError, also in place of what no hook should raise, and the other errors of Gramian that one raises.
     """
     manager, values = opened(kind, name, settings)
     (hook,) = HOOKS[kind]
-    made = getattr(manager.hook, hook)(settings=settings, options=values, **context)
+    plugin = f"the plugin '{kind}.{name}'"
+    try:
+        made = getattr(manager.hook, hook)(settings=settings, options=values, **context)
+    except GramianError:
+        raise
+    except (Exception, SystemExit) as error:
+        log.debug("%s fails in its hook %s", plugin, hook, exc_info=True)
+        raise PluginError(f"{plugin} fails in its hook {hook}: {said(error)}") from error
     if made is None:
-        raise PluginError(f"the plugin '{kind}.{name}' has no {hook} hook that returns an object")
+        raise PluginError(f"{plugin} has no {hook} hook that returns an object")
+    if isinstance(made, type):
+        raise PluginError(f"{plugin}: its hook {hook} returns the class {made.__name__} instead of an object of it")
     return made
 
 
@@ -118,27 +136,36 @@ def opened(kind: str, name: str, settings: Settings) -> tuple[pluggy.PluginManag
 
 def load(kind: str, name: str) -> pluggy.PluginManager:
     """Import the plugin `<kind>.<name>` alone and check that it fits the hooks. Raises PluginError."""
+    _check_kind(kind)
     entry = find(kind, name)
     module = _imported(entry)
     manager = pluggy.PluginManager("gramian")
     manager.add_hookspecs(hookspecs)
-    _check_api(entry, module)
-    _check_hooks(entry, module, kind)
     try:
+        hook_checks.check(entry, module, HOOKS[kind])
         manager.register(module, entry.name)
         manager.check_pending()
-    except pluggy.PluginValidationError as error:
-        raise PluginError(f"the plugin '{entry.name}' does not fit the hooks: {error}") from error
+    except PluginError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise PluginError(f"the plugin '{entry.name}' does not fit the hooks: {said(error)}") from error
     return manager
 
 
 def declared(manager: pluggy.PluginManager, kind: str, name: str) -> Sequence[Option]:
-    """The options of a loaded plugin. Raises PluginError for a declaration that is none."""
+    """The options of a loaded plugin. Raises PluginError for a declaration that is none, and nothing else."""
     plugin = f"the plugin '{kind}.{name}'"
     try:
-        found: Sequence[Option] = manager.hook.gramian_options(kind=kind, name=name) or ()
-    except Exception as error:
-        raise PluginError(f"{plugin} cannot say its options: {type(error).__name__}: {error}") from error
+        found = manager.hook.gramian_options(kind=kind, name=name)
+        if found is None:
+            return ()
+        if not isinstance(found, Sequence):
+            raise PluginError(f"{plugin} declares its options as {type(found).__name__}: its hook must return a list")
+        found = tuple(found)
+    except PluginError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise PluginError(f"{plugin} cannot say its options: {said(error)}") from error
     if not all(isinstance(option, Option) for option in found):
         raise PluginError(f"{plugin} declares options that are no gramian.hookspecs.Option")
     if len({option.name for option in found}) < len(found):
@@ -147,34 +174,49 @@ def declared(manager: pluggy.PluginManager, kind: str, name: str) -> Sequence[Op
 
 
 def find(kind: str, name: str) -> EntryPoint:
-    """The one entry point of `<kind>.<name>`. Raises PluginError if there is none, or several that differ."""
-    found = {entry.value: entry for entry in published(GROUP) if entry.name == f"{kind}.{name}"}
+    """The one entry point of `<kind>.<name>`. Raises PluginError if there is none, or several distributions have it."""
+    found = [entry for entry in published(GROUP) if entry.name == f"{kind}.{name}"]
     if not found:
         known = names(kind)
-        close = _closest(name, known)
+        close = closest(name, known)
         meant = f"did you mean '{close[0]}'? " if close else ""
         raise PluginError(
             f"no plugin '{name}' of kind {kind} is installed; {meant}known: {', '.join(known) or 'none is installed'}"
         )
-    if len(found) > 1:
-        raise PluginError(
-            f"several installed distributions publish the plugin '{kind}.{name}': "
-            f"{', '.join(map(source, found.values()))}; uninstall all but one"
-        )
-    return next(iter(found.values()))
+    if len(found) > 1:  # which module is meant is not enough: two distributions may both have one of that name
+        sources = sorted(set(map(source, found)))
+        if len(sources) > 1:
+            raise PluginError(
+                f"several installed distributions publish the plugin '{kind}.{name}': "
+                f"{', '.join(sources)}; uninstall all but one"
+            )
+    return found[0]
 
 
 def claimants(kind: str, key: str, preferred: Collection[str]) -> Collection[str]:
     """Names of the plugins of one kind that claim a key of federation maps, from metadata only; of the `preferred`
-    ones if there are any.
+    ones if there are any, so that what is merely installed takes nothing from them.
 
     An entry of the group `gramian.keys` is `key = "<kind>.<name>"`; a key that ends in `_` stands for all that begin
-    with it, and the longest that fits counts.
+    with it, and the longest that fits counts. Nobody can claim a key that Gramian itself reads.
     """
-    fitting = [entry for entry in published(KEYS_GROUP) if entry.value.startswith(f"{kind}.") and _fits(entry, key)]
-    longest = max((len(entry.name) for entry in fitting), default=0)
-    claiming = {entry.value.removeprefix(f"{kind}.") for entry in fitting if len(entry.name) == longest}
-    return claiming.intersection(preferred) or claiming
+    if is_own(key):
+        return set()
+    fitting = [entry for entry in _claims(f"{kind}.") if _fits(entry.name, key) and _is_publishers(entry)]
+    enabled = [entry for entry in fitting if entry.value.removeprefix(f"{kind}.") in preferred] or fitting
+    longest = max((len(entry.name) for entry in enabled), default=0)
+    return {entry.value.removeprefix(f"{kind}.") for entry in enabled if len(entry.name) == longest}
+
+
+def keys(kind: str, name: str) -> list[str]:
+    """The keys of federations' maps that a plugin claims, sorted, from metadata only."""
+    plugin = f"{kind}.{name}"
+    return sorted({entry.name for entry in _claims(plugin) if entry.value == plugin and _is_publishers(entry)})
+
+
+def is_own(key: str) -> bool:
+    """Whether Gramian itself reads this key of federations' maps, now or in a later version."""
+    return key.startswith(_OWN_PREFIX) or key in _OWN_KEYS
 
 
 @lru_cache
@@ -183,73 +225,40 @@ def published(group: str) -> EntryPoints:
     return entry_points(group=group)
 
 
-def source(entry: EntryPoint) -> str:
-    """Where an entry point comes from: its distribution if that is known, and its module."""
-    distribution = f"{entry.dist.name} {entry.dist.version}" if entry.dist is not None else "an unknown distribution"
-    return f"{distribution} ({entry.value})"
+def _claims(beginning: str) -> Iterable[EntryPoint]:
+    return (entry for entry in published(KEYS_GROUP) if entry.value.startswith(beginning))
 
 
-def _closest(name: str, known: Collection[str], cutoff: float = 0.6) -> list[str]:
-    """What was probably meant, if anything; imports what only mistakes need."""
-    import difflib
+def _is_publishers(claim: EntryPoint) -> bool:
+    """Whether a claim is made by the distribution that publishes the plugin: another one cannot speak for it."""
+    own = claim.dist.entry_points if claim.dist is not None else ()
+    return any(entry.group == GROUP and entry.name == claim.value for entry in own)
 
-    return difflib.get_close_matches(name, known, 1, cutoff)
+
+def _fits(claim: str, key: str) -> bool:
+    return key.startswith(claim) if claim.endswith("_") else key == claim
 
 
-def _fits(entry: EntryPoint, key: str) -> bool:
-    return key.startswith(entry.name) if entry.name.endswith("_") else key == entry.name
+def _check_kind(kind: str) -> None:
+    if kind not in HOOKS:
+        close = closest(kind, HOOKS)
+        meant = f"did you mean {close[0]}? " if close else ""
+        raise PluginError(f"there is no kind '{kind}' of plugins; {meant}known: {', '.join(HOOKS)}")
 
 
 def _imported(entry: EntryPoint) -> Any:
+    try:
+        _ = entry.module
+    except (AttributeError, AssertionError, ValueError) as error:
+        raise PluginError(
+            f"the plugin '{entry.name}' is published as '{entry.value}', which is no module: "
+            f'write `"{entry.name}" = "module"` or "module:object" in the metadata of its distribution'
+        ) from error
     try:
         return entry.load()
     except ImportError as error:
         raise PluginError(f"the plugin '{entry.name}' cannot be imported: {error}; install what it needs") from error
     except (Exception, SystemExit) as error:
         raise PluginError(
-            f"the plugin '{entry.name}' fails when it is imported: {type(error).__name__}: {error}; "
-            f"mend or replace {source(entry)}"
+            f"the plugin '{entry.name}' fails when it is imported: {said(error)}; mend or replace {source(entry)}"
         ) from error
-
-
-def _check_api(entry: EntryPoint, module: object) -> None:
-    spoken = getattr(module, _API, None)
-    if spoken is None:
-        raise PluginError(
-            f"the plugin '{entry.name}' does not say for which version of the hooks it was written: "
-            f'its module {entry.module} needs the line {_API} = "{hookspecs.API}"'
-        )
-    if spoken != hookspecs.API:
-        raise PluginError(
-            f"the plugin '{entry.name}' was written for version {spoken!r} of the hooks, this Gramian has "
-            f"'{hookspecs.API}': install a version of {source(entry)} that fits, or another Gramian"
-        )
-
-
-def _check_hooks(entry: EntryPoint, module: object, kind: str) -> None:
-    """What pluggy would pass over, or say without a remedy."""
-    plugin = f"the plugin '{entry.name}'"
-    own = {name: getattr(module, name) for name in dir(module) if name.startswith(_PREFIX)}
-    functions = {name: value for name, value in own.items() if callable(value)}
-    for name, function in functions.items():
-        _check_hook(plugin, name, function)
-    if not functions.keys() & set(HOOKS[kind]):
-        raise PluginError(f"{plugin} has no hook of its kind: write {' or '.join(HOOKS[kind])}")
-
-
-def _check_hook(plugin: str, name: str, function: Callable[..., object]) -> None:
-    known = [hook for hook in dir(hookspecs) if hook.startswith(_PREFIX)]
-    if name not in known:
-        close = _closest(name, known, 0.8)
-        if close or hasattr(function, "gramian_impl"):
-            meant = f"did you mean {close[0]}? " if close else ""
-            raise PluginError(f"{plugin} has a hook '{name}', which there is not; {meant}known: {', '.join(known)}")
-        return  # a function of the plugin's own
-    if not hasattr(function, "gramian_impl"):
-        raise PluginError(f"{plugin} has a function '{name}' that is no hook: put @hookimpl above it")
-    allowed = inspect.signature(getattr(hookspecs, name)).parameters
-    unknown = [argument for argument in inspect.signature(function).parameters if argument not in allowed]
-    if unknown:
-        raise PluginError(
-            f"{plugin}: the hook '{name}' has no argument {', '.join(unknown)}; it may take {', '.join(allowed)}"
-        )

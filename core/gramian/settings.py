@@ -7,11 +7,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gramian.errors import PluginError
+from gramian.options import SWITCHES
 
 BODY_LIMIT_BYTES = 64 * 1024 * 1024
 UPLOAD_LIMIT_BYTES = 5 * 1024**3
 """What one PUT to S3 may have."""
 DEFAULT_TRANSPORTS = ("nats", "s3")
+VARIABLES = (
+    *("GRAMIAN_HOME", "GRAMIAN_TRANSPORT", "GRAMIAN_COMPUTE", "GRAMIAN_IDENTITY", "GRAMIAN_STATE", "GRAMIAN_TOKENS"),
+    *("GRAMIAN_BLOBS", "GRAMIAN_SCHEDULER", "GRAMIAN_JOBS", "GRAMIAN_GPU_JOBS", "GRAMIAN_SYNC_JOBS"),
+    *("GRAMIAN_OBSERVERS", "GRAMIAN_UPLOADS", "GRAMIAN_BODY_LIMIT_BYTES", "GRAMIAN_UPLOAD_LIMIT_BYTES"),
+    *("GRAMIAN_REQUIRE_V2", "GRAMIAN_FAULTS", "GRAMIAN_FAULT", "GRAMIAN_SECRET_KEY", "GRAMIAN_RECOVERY_PASSPHRASE"),
+)
+"""All that Gramian itself reads; plugins add `GRAMIAN_<NAME>_<OPTION>`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,25 +53,28 @@ class Settings:
 
     @classmethod
     def from_env(cls, env: Mapping[str, str], home: Path | None = None) -> Settings:
-        """`GRAMIAN_HOME`, `GRAMIAN_TRANSPORT` and so on. Raises PluginError for a value that cannot be meant."""
-        configured = env.get("GRAMIAN_HOME")
+        """`GRAMIAN_HOME`, `GRAMIAN_TRANSPORT` and so on; an empty text counts as not given.
+
+        Raises PluginError for a value that cannot be meant.
+        """
+        given = {name: value.strip() for name, value in env.items() if name in VARIABLES and value.strip()}
         return cls(
-            home=home or (Path(configured) if configured else None),
-            transports=_names(env.get("GRAMIAN_TRANSPORT", "")) or DEFAULT_TRANSPORTS,
-            compute=env.get("GRAMIAN_COMPUTE", "numpy"),
-            identity=env.get("GRAMIAN_IDENTITY", "home"),
-            state=env.get("GRAMIAN_STATE", "sqlite"),
-            tokens=env.get("GRAMIAN_TOKENS", "sqlite"),
-            blobs=env.get("GRAMIAN_BLOBS", "files"),
-            scheduler=env.get("GRAMIAN_SCHEDULER", "local"),
-            jobs=env.get("GRAMIAN_JOBS", "threads"),
-            gpu_jobs=env.get("GRAMIAN_GPU_JOBS", ""),
-            sync_jobs=env.get("GRAMIAN_SYNC_JOBS", ""),
-            observers=_names(env.get("GRAMIAN_OBSERVERS", "")),
-            uploads=env.get("GRAMIAN_UPLOADS", "files"),
-            body_limit_bytes=_positive(env, "GRAMIAN_BODY_LIMIT_BYTES", BODY_LIMIT_BYTES),
-            upload_limit_bytes=_positive(env, "GRAMIAN_UPLOAD_LIMIT_BYTES", UPLOAD_LIMIT_BYTES),
-            require_v2=env.get("GRAMIAN_REQUIRE_V2", "") in ("1", "true"),
+            home=home or (Path(given["GRAMIAN_HOME"]) if "GRAMIAN_HOME" in given else None),
+            transports=_names(given.get("GRAMIAN_TRANSPORT", "")) or DEFAULT_TRANSPORTS,
+            compute=given.get("GRAMIAN_COMPUTE", "numpy"),
+            identity=given.get("GRAMIAN_IDENTITY", "home"),
+            state=given.get("GRAMIAN_STATE", "sqlite"),
+            tokens=given.get("GRAMIAN_TOKENS", "sqlite"),
+            blobs=given.get("GRAMIAN_BLOBS", "files"),
+            scheduler=given.get("GRAMIAN_SCHEDULER", "local"),
+            jobs=given.get("GRAMIAN_JOBS", "threads"),
+            gpu_jobs=given.get("GRAMIAN_GPU_JOBS", ""),
+            sync_jobs=given.get("GRAMIAN_SYNC_JOBS", ""),
+            observers=_names(given.get("GRAMIAN_OBSERVERS", "")),
+            uploads=given.get("GRAMIAN_UPLOADS", "files"),
+            body_limit_bytes=_positive(given, "GRAMIAN_BODY_LIMIT_BYTES", BODY_LIMIT_BYTES),
+            upload_limit_bytes=_positive(given, "GRAMIAN_UPLOAD_LIMIT_BYTES", UPLOAD_LIMIT_BYTES),
+            require_v2=_switch(given, "GRAMIAN_REQUIRE_V2"),
             environment={name: value for name, value in env.items() if name.startswith("GRAMIAN_")},
         )
 
@@ -73,8 +84,16 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
 
 
-def _positive(env: Mapping[str, str], name: str, default: int) -> int:
-    text = env.get(name, str(default))
-    if not text.isdecimal() or int(text) < 1:
-        raise PluginError(f"{name} must be a positive number of bytes, not '{text}'")
+def _positive(given: Mapping[str, str], name: str, default: int) -> int:
+    text = given.get(name, str(default))
+    if not text.isdecimal() or len(text) > 18 or int(text) < 1:
+        raise PluginError(f"{name} must be a positive number of bytes, not '{text[:80]}'")
     return int(text)
+
+
+def _switch(given: Mapping[str, str], name: str) -> bool:
+    """Off if it is not given; what is neither on nor off is refused, since it may be meant to forbid something."""
+    text = given.get(name, "false")
+    if text.lower() not in SWITCHES:
+        raise PluginError(f"{name} must be true or false, not '{text[:80]}'")
+    return SWITCHES[text.lower()]

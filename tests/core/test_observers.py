@@ -53,7 +53,7 @@ def test_each_event_reaches_its_hook_with_the_options(install: Install, hook: st
     assert observers.HOOKS[type(EVENTS[hook])] == hook
 
 
-@pytest.mark.parametrize("error", ["RuntimeError", "SystemExit"])
+@pytest.mark.parametrize("error", ["RuntimeError", "SystemExit", "BaseException"])
 def test_observer_that_raises_is_logged_and_the_next_hears(
     install: Install, caplog: pytest.LogCaptureFixture, error: str
 ) -> None:
@@ -75,6 +75,42 @@ def test_observer_that_cannot_be_loaded_is_left_out(install: Install, caplog: py
         told.tell(EVENTS["gramian_model_built"])
     assert len(sys.modules["acme"].heard) == 2
     assert caplog.text.count("an observer is left out") == 2
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "raise SystemExit('x')",
+        "raise BaseException('of an extension in another language')",
+        HEAD.replace("[Option", "Option").replace('.")]', '.")') + "@hookimpl\ndef gramian_model_built(event): ...\n",
+        HEAD.replace("return", "yield") + "@hookimpl\ndef gramian_model_built(event): ...\n",
+        HEAD.replace("return", "raise SystemExit") + "@hookimpl\ndef gramian_model_built(event): ...\n",
+        HEAD.replace("return", "raise BaseException") + "@hookimpl\ndef gramian_model_built(event): ...\n",
+        HEAD + "@hookimpl\nasync def gramian_model_built(event): ...\n",
+        HEAD + "@hookimpl\ndef gramain_model_built(event): ...\n",
+    ],
+)
+def test_observer_that_is_wrong_in_any_way_is_left_out_and_the_next_hears(
+    install: Install, caplog: pytest.LogCaptureFixture, code: str
+) -> None:
+    """Functions call no `plugins.check` before: whatever loading comes upon is logged with the observer's name."""
+    install("bad", code, {"observer.bad": "bad"})
+    install("acme", HEARS_ALL, {"observer.acme": "acme"})
+    with caplog.at_level(logging.ERROR):
+        Observers(Settings(observers=("bad", "acme"))).tell(EVENTS["gramian_model_built"])
+    assert len(sys.modules["acme"].heard) == 1
+    (logged,) = [record.getMessage() for record in caplog.records]
+    assert "an observer is left out" in logged
+    assert "bad" in logged
+
+
+def test_interrupt_from_the_keyboard_passes_through_an_observer(install: Install) -> None:
+    """Whoever stops a program must not be refused by a plugin."""
+    install("bad", RAISES.replace("ERROR", "KeyboardInterrupt"), {"observer.bad": "bad"})
+    install("worse", "raise KeyboardInterrupt", {"observer.worse": "worse"})
+    for name in ("bad", "worse"):
+        with pytest.raises(KeyboardInterrupt):
+            Observers(Settings(observers=(name,))).tell(EVENTS["gramian_snapshot_published"])
 
 
 def test_observer_that_is_not_enabled_is_not_imported(install: Install) -> None:

@@ -55,6 +55,14 @@ def test_absent_or_empty_value_is_the_default() -> None:
         (TIMEOUT, "-inf", "from 0.1 to 60"),
         (Option("count", int, maximum=9, help="h"), "10", "must be a whole number up to 9"),
         (Option("count", int, help="h"), "1.5", "must be a whole number"),
+        (Option("count", int, help="h"), "9" * 400, "must be a whole number, and within 64 bits"),
+        (
+            Option("count", int, minimum=1, help="h"),
+            "-" + "9" * 400,
+            "must be a whole number from 1, and within 64 bits",
+        ),
+        (Option("count", int, help="h"), "9" * 5000, "must be a whole number"),
+        (TIMEOUT, "9" * 400, "from 0.1 to 60"),
         (Option("on", bool, help="h"), "perhaps", "must be true or false"),
     ],
 )
@@ -90,6 +98,16 @@ def test_refused_secret_is_not_shown() -> None:
         {"default": 3},
         {"default": True, "type": int},
         {"default": "x", "required": True},
+        {"type": int, "default": 0, "minimum": 5},
+        {"type": float, "default": 5.5, "maximum": 5},
+        {"type": float, "default": float("nan")},
+        {"type": int, "minimum": 5, "maximum": 3},
+        {"type": int, "minimum": "5"},
+        {"type": int, "maximum": True},
+        {"type": float, "maximum": float("inf")},
+        {"minimum": 5},
+        {"type": bool, "maximum": 1},
+        {"type": Path, "minimum": 0},
     ],
 )
 def test_wrong_declaration_is_refused(declaration: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import re
 from pathlib import Path
 
@@ -58,6 +59,15 @@ def test_hook_is_typed_documented_and_tested(hook: str) -> None:
     assert "return" in specification.__annotations__
     places = [*(ROOT / "tests").rglob("*.py"), *(ROOT / "plugins" / "local").rglob("*.py")]
     assert any(hook in path.read_text() for path in places if path != Path(__file__))
+
+
+@pytest.mark.parametrize("lead", ["Called", "Wins:", "Returns", "Raises"])
+@pytest.mark.parametrize("hook", HOOKS)
+def test_docstring_of_a_hook_says_four_things(hook: str, lead: str) -> None:
+    """When it is called, which plugin wins, what it returns, what it may raise: each once, at the start of a line, in
+    at least a word."""
+    (line,) = [line for line in inspect.getdoc(getattr(hookspecs, hook)).splitlines() if line.startswith(f"{lead} ")]
+    assert line.removeprefix(lead).strip(" .")
 
 
 @pytest.mark.parametrize("kind", plugins.HOOKS)

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from gramian import hookspecs, plugins
-from gramian.errors import PluginError
+from gramian.errors import PluginError, StoreError
 from gramian.settings import Settings
+from gramian.usecases.federation import requests
 
 Install = Callable[..., None]
 
@@ -94,12 +95,51 @@ def test_plugin_may_be_an_object_of_a_module(install: Install) -> None:
         (HEAD + "@hookimpl\ndef gramian_conpute(): ...", "'gramian_conpute', .* did you mean gramian_compute"),
         (HEAD + "@hookimpl\ndef gramian_compute(setings): ...", "no argument setings; it may take settings, options"),
         (HEAD + "def gramian_compute(): ...", "'gramian_compute' that is no hook: put @hookimpl above"),
-        (HEAD + "@hookimpl\ndef compute(): ...", "has no hook of its kind: write gramian_compute"),
+        (
+            HEAD + "@hookimpl\ndef compute(): ...",
+            "has a hook 'compute', which there is not; did you mean gramian_compute",
+        ),
+        (HEAD + "def compute(): ...", "has no hook of its kind: write gramian_compute"),
+        (
+            HEAD + "gramian_api = 1",
+            r"version of the hooks as 1, which is no text: .* acme needs .* gramian_api = \"1\"",
+        ),
         (HEAD + "@hookimpl\ndef gramian_transport(): ...", "has no hook of its kind: write gramian_compute"),
         (HEAD + "@hookimpl\ndef gramian_compute(): return None", "has no gramian_compute hook that returns an object"),
         (OPTIONS + "[Option('X', help='h')]", "cannot say its options: ValueError: option 'X'"),
         (OPTIONS + "[Option('x', help='h')] * 2", "declares an option twice"),
         (OPTIONS + "['x']", "declares options that are no gramian.hookspecs.Option"),
+        (OPTIONS + "Option('x', help='h')", "declares its options as Option: its hook must return a list"),
+        (OPTIONS + "{'x': 1}", "declares its options as dict: its hook must return a list"),
+        (OPTIONS + "exit('x')", "cannot say its options: SystemExit: x"),
+        (OPTIONS.replace("return ", "yield"), "the hook 'gramian_options' yields, .* return a value"),
+        (HEAD + "@hookimpl\ndef gramian_compute(*, options): ...", "by position: leave out the [*]"),
+        (
+            HEAD + "@hookimpl\ndef gramian_compute(*options): ...",
+            r"must name its arguments, without [*] and [*][*]; it may",
+        ),
+        (HEAD + "@hookimpl\ndef gramian_compute(**options): ...", "must name its arguments, without [*] and "),
+        (HEAD + "@hookimpl\ndef gramian_compute(options=None): ...", "never get what has a default: .* of options"),
+        (HEAD + "@hookimpl\nasync def gramian_compute(): ...", "asynchronous, and nobody awaits it: write def without"),
+        (HEAD + "@hookimpl\nasync def gramian_compute(): yield", "asynchronous, and nobody awaits it: write def"),
+        (HEAD + "@hookimpl\ndef gramian_compute(): yield 1", "'gramian_compute' yields, .*: return a value instead"),
+        (
+            HEAD + "@hookimpl(wrapper=True)\ndef gramian_compute(): return (yield)",
+            "is a wrapper, .* write @hookimpl alone",
+        ),
+        (HEAD + "@hookimpl(hookwrapper=True)\ndef gramian_compute(): yield", "is a wrapper, .* write @hookimpl alone"),
+        (HEAD + "@hookimpl(specname='gramian_compute')\ndef make(): ...", "call the function 'make' gramian_compute"),
+        (HEAD + "@hookimpl\nclass gramian_compute: ...", "is a class: write a function that returns an object"),
+        (
+            HEAD + "@hookimpl\ndef gramian_compute(): return Option",
+            "gramian_compute returns the class Option instead of",
+        ),
+        (
+            HEAD + "@hookimpl\ndef gramian_compute(): import nmpy",
+            "its hook gramian_compute: ModuleNotFoundError: No .* 'nmpy'",
+        ),
+        (HEAD + "@hookimpl\ndef gramian_compute(): exit(3)", "fails in its hook gramian_compute: SystemExit: 3"),
+        (HEAD + "gramian_x = property()\ndef __dir__(): raise OSError('odd')", "does not fit the hooks: OSError: odd"),
     ],
 )
 def test_broken_plugin_is_named_with_the_remedy(install: Install, code: str, words: str) -> None:
@@ -110,20 +150,70 @@ def test_broken_plugin_is_named_with_the_remedy(install: Install, code: str, wor
     assert "compute.acme" in str(caught.value)
 
 
+def test_error_of_gramian_passes_through_a_hook_as_it_is(install: Install) -> None:
+    """A store that cannot be opened is no broken plugin."""
+    code = "from gramian.errors import StoreError\n@hookimpl\ndef gramian_compute(): raise StoreError('no disk')"
+    install("acme", HEAD + code, {"compute.acme": "acme"})
+    with pytest.raises(StoreError, match=r"^no disk$"):
+        plugins.make("compute", "acme", settings())
+
+
+def test_traceback_of_a_failed_hook_is_for_the_log(install: Install, caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever wrote the plugin finds the line there; whoever runs it reads one line."""
+    install(
+        "acme",
+        HEAD + "@hookimpl\ndef gramian_compute():\n    raise ValueError('two\\nlines')\n",
+        {"compute.acme": "acme"},
+    )
+    with caplog.at_level("DEBUG", "gramian.plugins"), pytest.raises(PluginError) as caught:
+        plugins.make("compute", "acme", settings())
+    assert "raise ValueError('two" in caplog.text
+    assert str(caught.value).splitlines() == [
+        "the plugin 'compute.acme' fails in its hook gramian_compute: ValueError: two lines"
+    ]
+
+
+@pytest.mark.parametrize("value", ["acme nope", "no-such", "acme:"])
+def test_entry_point_that_names_no_module_is_said_to(install: Install, value: str) -> None:
+    """What importlib would say of it does not mention it."""
+    install("acme", GOOD, {"compute.acme": value})
+    with pytest.raises(PluginError, match=f"'compute.acme' is published as '{value}', which is no module: write"):
+        plugins.make("compute", "acme", settings())
+
+
+def test_kind_that_there_is_not_is_named() -> None:
+    """Misspelt in somebody's metadata."""
+    with pytest.raises(
+        PluginError, match=r"no kind 'transports' of plugins; did you mean transport\? known: transport, "
+    ):
+        plugins.load("transports", "odd")
+
+
 def test_plugin_published_twice_is_refused_when_selected_only(install: Install) -> None:
     """Which of the two runs must not depend on the order of directories; others are not concerned."""
     install("acme", GOOD, {"compute.acme": "acme", "compute.numpy2": "acme"})
     install("acne", GOOD, {"compute.acme": "acne"})
-    with pytest.raises(PluginError, match=r"several .* publish .*compute.acme.*acne 1.5 \(acne\), acme 1.5 \(acme\)"):
+    with pytest.raises(PluginError, match=r"several .* publish .*compute.acme.*acme 1.5 \(acme\), acne 1.5 \(acne\)"):
         plugins.make("compute", "acme", settings())
     assert plugins.make("compute", "numpy2", settings())
 
 
-def test_plugin_installed_twice_in_the_same_version_is_one(install: Install) -> None:
-    """An editable checkout beside an installed wheel shows everything twice."""
+def test_plugin_of_two_distributions_with_one_module_is_refused(install: Install) -> None:
+    """Both may have a module of that name: which one is imported depends on the order of directories."""
     install("acme", GOOD, {"compute.acme": "acme"})
     install("twin", GOOD, {"compute.acme": "acme"})
+    with pytest.raises(PluginError, match=r"several .* 'compute.acme': acme 1.5 \(acme\), twin 1.5 \(acme\); uninst"):
+        plugins.make("compute", "acme", settings())
+
+
+def test_distribution_that_is_installed_twice_counts_once(install: Install, tmp_path: Path) -> None:
+    """An editable checkout beside an installed wheel shows everything twice; the first on the path is imported."""
+    install("acme", GOOD, {"compute.acme": "acme"})
+    (tmp_path / "site-acme").rename(tmp_path / "site-installed")
+    sys.path[0] = str(tmp_path / "site-installed")
+    install("acme", GOOD, {"compute.acme": "acme"})
     assert plugins.make("compute", "acme", settings())
+    assert sys.modules["acme"].__file__ == str(tmp_path / "site-acme" / "acme.py")
 
 
 def test_broken_plugin_that_is_not_selected_is_not_imported(install: Install) -> None:
@@ -133,10 +223,15 @@ def test_broken_plugin_that_is_not_selected_is_not_imported(install: Install) ->
     assert "acme" not in sys.modules
 
 
+def published(*names: str) -> dict[str, str]:
+    """Entry points of transports."""
+    return {f"transport.{name}": "acme" for name in names}
+
+
 def test_key_is_claimed_by_the_longest_name(install: Install) -> None:
     """From metadata alone: a name that ends in `_` is a prefix, and a longer one or the whole key wins."""
     claims = {"bus_": "transport.bus", "bus_v2_": "transport.bus2", "bus_x": "transport.x", "bus_y_": "compute.bus"}
-    install("acme", "raise SystemExit('imported')", {}, claims)
+    install("acme", "raise SystemExit('imported')", published("bus", "bus2", "x") | {"compute.bus": "acme"}, claims)
     for key, name in {
         "bus_hosts": "bus",
         "bus_v2_hosts": "bus2",
@@ -148,24 +243,41 @@ def test_key_is_claimed_by_the_longest_name(install: Install) -> None:
     assert not plugins.claimants("transport", "bus", ())
 
 
-def test_key_of_two_plugins_is_the_enabled_ones(install: Install) -> None:
-    """What is merely installed takes nothing away."""
-    install("acme", "", {}, {"nats_": "transport.acme"})
+@pytest.mark.parametrize("claim", ["nats_", "nats_hosts"])
+def test_key_of_two_plugins_is_the_enabled_ones(install: Install, claim: str) -> None:
+    """What is merely installed takes nothing away, however exactly it claims; of two enabled ones the longest wins."""
+    install("acme", "", published("acme"), {claim: "transport.acme"})
     assert plugins.claimants("transport", "nats_hosts", ["nats"]) == {"nats"}
-    assert plugins.claimants("transport", "nats_hosts", ["nats", "acme"]) == {"nats", "acme"}
+    both = {"nats_": {"nats", "acme"}, "nats_hosts": {"acme"}}
+    assert plugins.claimants("transport", "nats_hosts", ["nats", "acme"]) == both[claim]
+    assert plugins.claimants("transport", "nats_hosts", []) == both[claim]
 
 
-def test_settings_name_transports_in_order() -> None:
-    """The first is meant where a federation's map does not tell."""
-    assert Settings.from_env({"GRAMIAN_TRANSPORT": " s3, nats,,s3"}).transports == ("s3", "nats")
-    assert Settings.from_env({"GRAMIAN_TRANSPORT": " "}).transports == ("nats", "s3")
+def test_claim_for_a_plugin_of_another_distribution_does_not_count(install: Install) -> None:
+    """Neither for one that nobody publishes, nor for one that would be blamed for it."""
+    claims = {"bus_hosts": "transport.gone", "fed_name": "transport.nats", "s3_bucket": "transport.nats"}
+    install("acme", "", published("acme"), claims)
+    assert not plugins.claimants("transport", "bus_hosts", ["gone"])
+    assert plugins.claimants("transport", "s3_bucket", ["nats", "s3"]) == {"s3"}
+    assert plugins.keys("transport", "nats") == ["nats_"]
+    plugins.check(Settings())
 
 
-def test_settings_show_no_option() -> None:
-    """They may be secrets, and settings are logged."""
-    made = Settings.from_env({"GRAMIAN_ACME_PASSWORD": "swordfish", "PATH": "/bin"}, Path("/home"))
-    assert made.environment == {"GRAMIAN_ACME_PASSWORD": "swordfish"}
-    assert "swordfish" not in repr(made)
+@pytest.mark.parametrize("key", ["fed_", "fed_name", "fed_of_tomorrow", "sync_", "sync_sched", "pid", "persist"])
+def test_key_of_gramian_is_nobodys(install: Install, key: str) -> None:
+    """Every create and join has some: a plugin that is not enabled cannot claim them, and one that is, is refused."""
+    install("acme", GOOD.replace("gramian_compute", "gramian_transport"), published("acme"), {key: "transport.acme"})
+    for own in ("fed_name", "fed_of_tomorrow", "sync_sched", "pid", "persist"):
+        assert not plugins.claimants("transport", own, ["acme"])
+    plugins.check(Settings(transports=("nats",)))
+    with pytest.raises(PluginError, match=rf"'transport.acme' claims the key '{key}' .* Gramian's own: .* acme 1.5"):
+        plugins.check(Settings(transports=("nats", "acme")))
+
+
+def test_every_key_that_a_create_or_join_reads_is_gramians_own() -> None:
+    """The rule of `is_own` and the list of the use cases say the same."""
+    assert requests._KNOWN
+    assert [key for key in requests._KNOWN if not plugins.is_own(key)] == []
 
 
 def test_check_names_the_first_selected_plugin_that_is_wrong(install: Install) -> None:
@@ -220,6 +332,24 @@ def test_check_warns_of_a_variable_that_is_nearly_an_option(caplog: pytest.LogCa
     assert len(warned) == 1
     assert "GRAMIAN_SQLITE_BUSY_TIMEOUT means nothing" in warned[0]
     assert "GRAMIAN_SQLITE_BUSY_TIMEOUT_S?" in warned[0]
+
+
+@pytest.mark.parametrize(
+    ("variable", "meant"),
+    [
+        ("GRAMIAN_TRANSPORTS", "GRAMIAN_TRANSPORT"),
+        ("GRAMIAN_OBSERVER", "GRAMIAN_OBSERVERS"),
+        ("GRAMIAN_REQUIREV2", "GRAMIAN_REQUIRE_V2"),
+    ],
+)
+def test_check_warns_of_a_variable_that_is_nearly_a_setting(
+    variable: str, meant: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An operator who enables or forbids something would believe that it is so."""
+    plugins.check(Settings.from_env({variable: "harbour"}))
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
+        f"the variable {variable} means nothing to Gramian and its selected plugins; is it to be {meant}?"
+    ]
 
 
 def test_every_kind_has_hooks_and_every_hook_a_kind() -> None:

@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from platformdirs import user_data_dir
-
 from gramian.errors import StoreError
 from gramian_local._files import create_file, make_directory, store_errors
 
@@ -58,6 +56,8 @@ class Home:
 
 def default_home() -> Path:
     """Where this user's data belongs on this operating system."""
+    from platformdirs import user_data_dir  # not needed, so need not be installed, where a home is named
+
     return Path(user_data_dir("gramian"))
 
 

@@ -39,7 +39,8 @@ BASICS = {"fed_name": "f", "sync_sched": "m5"}
 @pytest.fixture
 def bus_node(node: Node, install: Callable[..., None]) -> Node:
     """A node with a transport of a third party besides that over NATS."""
-    install("bus", CODE, {"transport.bus": "bus"}, {"bus_": "transport.bus", "car_": "transport.car"})
+    plugins = {"transport.bus": "bus", "transport.car": "no_such_car"}
+    install("bus", CODE, plugins, {"bus_": "transport.bus", "car_": "transport.car", "ox_": "transport.ox"})
     return dataclasses.replace(node, settings=dataclasses.replace(node.settings, transports=("nats", "bus")))
 
 
@@ -78,11 +79,19 @@ def test_keys_of_a_transport_that_is_not_enabled_are_refused(
         requests.wishes(node, {**BASICS, "car_wheels": "4"})
 
 
-def test_keys_of_a_transport_that_is_not_installed_are_refused(bus_node: Node) -> None:
-    """Its keys are known, it is not."""
+def test_keys_of_a_transport_that_cannot_be_loaded_are_refused(bus_node: Node) -> None:
+    """Its keys are known, it is not there."""
     node = dataclasses.replace(bus_node, settings=dataclasses.replace(bus_node.settings, transports=("nats", "car")))
-    with pytest.raises(InvalidRequest, match=r"car_wheels asks for .*no plugin 'car' of kind transport is installed"):
+    with pytest.raises(InvalidRequest, match=r"car_wheels asks for .*'transport.car' cannot be imported"):
         requests.wishes(node, {**BASICS, "car_wheels": "4"})
+
+
+def test_claims_of_what_is_merely_installed_hold_up_no_federation(bus_node: Node, install: Callable[..., None]) -> None:
+    """Nor do those for a transport that nobody publishes: neither on keys of an enabled one, nor on Gramian's own."""
+    claims = dict.fromkeys(("nats_hosts", "fed_name", "fed_", "sync_", "pid"), "transport.other")
+    install("other", "raise SystemExit('imported')", {"transport.other": "other"}, claims)
+    wanted = requests.wishes(bus_node, {**BASICS, "nats_hosts": "n:1", "ox_team": "2", "pid": "p"})
+    assert (wanted.transport, wanted.options["nats_hosts"]) == ("nats", "nats://n:1")
 
 
 def test_federation_whose_transport_was_disabled_is_unavailable(bus_node: Node) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,12 +30,13 @@ def plugins() -> None:
 def list_(check: bool) -> None:
     """List the installed plugins; those that the environment selects are marked with *."""
     from gramian import plugins as found
+    from gramian.hook_checks import source
 
     settings, rows, broken = _settings(), [], False
     chosen = set(found.selected(settings))
     for entry in sorted(found.published(found.GROUP), key=lambda entry: entry.name):
         kind, _, name = entry.name.partition(".")
-        row = ["*" if (kind, name) in chosen else "", entry.name, found.source(entry)]
+        row = ["*" if (kind, name) in chosen else "", entry.name, source(entry)]
         if check:
             problem = _problem(kind, name, settings)
             broken = broken or (bool(problem) and (kind, name) in chosen)
@@ -50,13 +51,14 @@ def list_(check: bool) -> None:
 def show(name: str) -> None:
     """Describe plugin NAME (`sqlite`, or one kind of it: `state.sqlite`): its options and their values here."""
     from gramian import plugins as found
+    from gramian.hook_checks import source
 
     for kind, plugin in _named(name):
         entry = found.find(kind, plugin)
-        click.echo(f"{kind}.{plugin}, from {found.source(entry)}")
-        keys = [key.name for key in found.published(found.KEYS_GROUP) if key.value == entry.name]
+        click.echo(f"{kind}.{plugin}, from {source(entry)}")
+        keys = found.keys(kind, plugin)
         if keys:
-            shown = ", ".join(f"{key}*" if key.endswith("_") else key for key in sorted(keys))
+            shown = ", ".join(f"{key}*" if key.endswith("_") else key for key in keys)
             click.echo(f"Federations use it whose maps have keys {shown}.")
         declared = found.declared(found.load(kind, plugin), kind, plugin)
         if declared:
@@ -77,10 +79,8 @@ def check(name: str, keys: Sequence[str], one_process: bool, only: str) -> None:
 
     What the tests write lies in places of their own and is removed; a transport makes federations of its own.
     """
-    try:
+    with _needs():
         from gramian.testing import running
-    except ImportError as error:
-        raise PluginError("the contracts need pytest: pip install 'gramian[testing]'") from error
     named = _named(name)
     if len(named) > 1:
         raise InvalidRequest(f"'{name}' is several plugins; name one: {', '.join('.'.join(each) for each in named)}")
@@ -92,13 +92,14 @@ def check(name: str, keys: Sequence[str], one_process: bool, only: str) -> None:
     options = dict(map(_pair, keys))
     if kind == "transport":
         _check_keys(plugin, settings, options)
-    outcomes = running.run(
-        f"{kind}.{plugin}",
-        environment=_live(),
-        options=options,
-        only=only,
-        across_processes=not one_process,
-    )
+    with _needs():
+        outcomes = running.run(
+            f"{kind}.{plugin}",
+            environment=_live(),
+            options=options,
+            only=only,
+            across_processes=not one_process,
+        )
     _report(outcomes)
     sys.exit(1 if any(outcome.result == "failed" for outcome in outcomes) else 0)
 
@@ -127,16 +128,34 @@ def _settings() -> Settings:
     return Settings.from_env(os.environ)
 
 
+@contextmanager
+def _needs() -> Iterator[None]:
+    """What a contract needs and is not installed is said in one line."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        extra = {"pytest": "testing", "numpy": "testing,numeric"}.get(error.name or "")
+        remedy = f"pip install 'gramian[{extra}]'" if extra else f"install {error.name}"
+        raise PluginError(f"the contract needs {error.name}: {remedy}") from error
+
+
 def _live() -> dict[str, str]:
     """The node's own home, named: without it every test would get one of its own."""
+    named = os.environ.get("GRAMIAN_HOME")
+    if named:
+        return {"GRAMIAN_HOME": named}
     from gramian_local.home import default_home
 
-    return {"GRAMIAN_HOME": os.environ.get("GRAMIAN_HOME") or str(default_home())}
+    try:
+        return {"GRAMIAN_HOME": str(default_home())}
+    except ModuleNotFoundError:  # installed without what a node on one machine needs: there is no home of its own
+        return {}
 
 
 def _named(name: str) -> list[tuple[str, str]]:
     """(kind, name) of the installed plugins that `name` means. Raises PluginError if there is none."""
     from gramian import plugins as found
+    from gramian.hook_checks import closest
 
     kind, dot, plugin = name.partition(".")
     if dot and kind in found.HOOKS:
@@ -144,7 +163,10 @@ def _named(name: str) -> list[tuple[str, str]]:
         return [(kind, plugin)]
     meant = [(kind, name) for kind in found.HOOKS if name in found.names(kind)]
     if not meant:
-        raise PluginError(f"no plugin '{name}' is installed; `gramian plugins list` shows all")
+        known = {each for kind in found.HOOKS for plugin in found.names(kind) for each in (plugin, f"{kind}.{plugin}")}
+        close = closest(name, known)
+        likely = f"did you mean '{close[0]}'? " if close else ""
+        raise PluginError(f"no plugin '{name}' is installed; {likely}`gramian plugins list` shows all")
     return meant
 
 

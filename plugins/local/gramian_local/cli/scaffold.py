@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -37,6 +38,8 @@ KINDS: Final = {
     "blobs": Kind("store", f"GRAMIAN_BLOBS=acme {_PATH}"),
     "scheduler": Kind("scheduler", "GRAMIAN_SCHEDULER=acme"),
     "jobs": Kind("runner", "GRAMIAN_JOBS=acme"),
+    "identity": Kind("identity", f"GRAMIAN_IDENTITY=acme {_PATH}"),
+    "uploads": Kind("store", f"GRAMIAN_UPLOADS=acme {_PATH}"),
     "observer": Kind("", f"GRAMIAN_OBSERVERS=acme {_PATH}"),
 }
 """What can be written."""
@@ -45,20 +48,39 @@ KINDS: Final = {
 def write(name: str, kind: str, directory: Path) -> list[Path]:
     """Write the distribution `gramian-<name>` into `directory`, which must not have any of it; returns its files.
 
-    Raises InvalidRequest for a name that is none, or a file that is there.
+    Raises InvalidRequest for a name that is none or is taken, a file that is there, and a place that cannot be written.
     """
     if not _NAME.fullmatch(name):
         raise InvalidRequest(
             f"'{name[:40]}' cannot name a plugin: up to 32 lower-case letters and digits, a letter first"
         )
+    _refuse_taken(name, kind)
     texts = {directory / _renamed(place, name): _renamed(text, name) for place, text in _texts(kind).items()}
-    taken = next((path for path in texts if path.exists()), None)
-    if taken is not None:
-        raise InvalidRequest(f"{taken} is there already: name another --directory")
-    for path, text in texts.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+    try:
+        taken = next((path for path in texts if path.exists()), None)
+        if taken is not None:
+            raise InvalidRequest(f"{taken} is there already: name another --directory")
+        for path, text in texts.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+    except OSError as error:
+        raise InvalidRequest(f"cannot write {directory}: {error.strerror}; name another --directory") from error
     return list(texts)
+
+
+def _refuse_taken(name: str, kind: str) -> None:
+    """Of two modules of one name only one can be imported, and which one would depend on the order of directories."""
+    from gramian import hook_checks, plugins
+
+    module = f"gramian_{name}"
+    if find_spec(module) is not None:
+        raise InvalidRequest(
+            f"'{name}' cannot name a new plugin: its module would be {module}, and one of that name is installed; "
+            "choose another name"
+        )
+    if name in plugins.names(kind):
+        by = hook_checks.source(plugins.find(kind, name))
+        raise InvalidRequest(f"'{name}' cannot name a new plugin: {by} publishes {kind}.{name}; choose another name")
 
 
 def _texts(kind: str) -> dict[str, str]:
