@@ -21,8 +21,8 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 SAM = ROOT / ".venv-sam" / "bin" / "sam"
-STAGE = "prod"
-"""A prefix of every path, as where a domain has several APIs."""
+PREFIXED, UNPREFIXED = "prod", "$default"
+"""Stages: one that is a prefix of every path, and the template's default, which is none."""
 USER = "clinic"
 RUNTIME = f"python{sys.version_info[0]}.{sys.version_info[1]}"
 
@@ -65,10 +65,10 @@ def build(directory: Path) -> Path:
     return template
 
 
-def deploy(template: Path, name: str, emulator: Mapping[str, str], **parameters: str) -> Stack:
+def deploy(template: Path, name: str, emulator: Mapping[str, str], stage: str = UNPREFIXED, **parameters: str) -> Stack:
     """`sam deploy` to the emulator whose environment is given."""
     assert emulator["AWS_ENDPOINT_URL"].startswith("http://127.0.0.1:"), "never to the real AWS"
-    values = {"StageName": STAGE, "Runtime": RUNTIME, **parameters}
+    values = {"Runtime": RUNTIME, **parameters} | ({} if stage == UNPREFIXED else {"StageName": stage})
     chosen = [f"{key}={value}" for key, value in values.items()]
     sam(
         *("deploy", "--template-file", template, "--stack-name", name, "--resolve-s3", "--no-confirm-changeset"),
@@ -79,8 +79,8 @@ def deploy(template: Path, name: str, emulator: Mapping[str, str], **parameters:
     described = client("cloudformation", emulator).describe_stacks(StackName=name)["Stacks"][0]
     outputs = {each["OutputKey"]: each["OutputValue"] for each in described["Outputs"]}
     # Names below `.localhost` do not resolve everywhere; the emulator knows the API by this path too.
-    url = f"{emulator['AWS_ENDPOINT_URL']}/_aws/execute-api/{outputs['ApiId']}/{STAGE}"
-    return Stack(name, url, outputs)
+    url = f"{emulator['AWS_ENDPOINT_URL']}/_aws/execute-api/{outputs['ApiId']}"
+    return Stack(name, url if stage == UNPREFIXED else f"{url}/{stage}", outputs)
 
 
 def client(service: str, emulator: Mapping[str, str]) -> Any:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,10 @@ ROOT = Path(__file__).parents[2]
 SAM = ROOT / ".venv-sam" / "bin" / "sam"
 TEXT = (ROOT / "template.yaml").read_text()
 API_WAITS_S = 30
+EVENT_BYTES = 6_291_556
+"""Lambda's limit of what it passes on to a function that is waited for."""
+HEADERS_BYTES = 10_240
+"""The most that HTTP APIs take in a request's line and headers."""
 MAX_POLICIES = 10
 """Of a role, those counted that SAM adds: for logs, traces, and a VPC."""
 
@@ -232,12 +238,81 @@ def test_no_action_is_a_wildcard() -> None:
         assert not [action for action in listed(statement["Action"]) if "*" in action], name
 
 
-def test_a_wildcard_for_all_resources_has_a_written_reason() -> None:
-    """In a comment on its line."""
-    everything = [name for name, each in statements() if each["Effect"] == "Allow" and "*" in listed(each["Resource"])]
-    reasons = [line for line in TEXT.splitlines() if re.search(r'^\s+Resource: "\*"', line)]
-    assert len(everything) == len(reasons)
-    assert all("#" in line for line in reasons)
+def wide_resources() -> Iterator[str]:
+    """Whatever is allowed by a pattern, as the template writes it."""
+    for _, statement in statements():
+        if statement["Effect"] == "Allow":
+            for resource in listed(statement["Resource"]):
+                text = str(resource.get("Fn::Sub", "")) if isinstance(resource, dict) else resource
+                if re.search(r"[*?]", text):
+                    yield text
+
+
+def test_resource_that_is_a_pattern_has_a_written_reason() -> None:
+    """In a comment on each of its lines."""
+    patterns = set(wide_resources())
+    assert "*" in patterns
+    lines = [line for line in TEXT.splitlines() if re.search(r"^\s+(Resource:|-) .*[*?]", line) and "Deny" not in line]
+    for pattern in patterns:
+        own = [line for line in lines if re.search(rf'[" ]{re.escape(pattern)}(["\s]|$)', line)]
+        assert own, pattern
+        assert all(re.search(r"[^{\s] # \w", line) for line in own), pattern
+
+
+def objects(policy: str, action: str) -> list[str]:
+    """Patterns of the keys that a policy allows an action on."""
+    allowed = [each for each in MANAGED[policy]["PolicyDocument"]["Statement"] if action in listed(each["Action"])]
+    texts = [resource["Fn::Sub"] for each in allowed for resource in listed(each["Resource"])]
+    return [text.removeprefix("${Blobs.Arn}/") for text in texts]
+
+
+@pytest.fixture
+def keys() -> tuple[str, str]:
+    """Of a blob, and of an upload, as the stores name them."""
+    from gramian.usecases.projects.lifecycle import new_uid
+    from gramian_aws.s3 import S3BlobStore
+    from gramian_aws.s3_bucket import Bucket
+    from gramian_aws.s3_uploads import S3UploadStore
+
+    bucket, uid = Bucket("none"), new_uid()
+    return S3BlobStore(bucket)._key(uid, "ab" * 32), S3UploadStore(bucket)._key(uid, "cd" * 16)
+
+
+def test_who_reads_or_writes_blobs_cannot_reach_the_rows_in_uploads(keys: tuple[str, str]) -> None:
+    """Nor the other way round: each pattern fits the keys of its own store only."""
+    blob, upload = keys
+    for policy, action, own, other in (
+        ("MayReadBlobs", "s3:GetObject", blob, upload),
+        ("MayKeepBlobs", "s3:GetObject", blob, upload),
+        ("MayKeepBlobs", "s3:PutObject", blob, upload),
+        ("MayDropBlobs", "s3:DeleteObject", blob, upload),
+        ("MayReceiveUploads", "s3:PutObject", upload, blob),
+        ("MayReadUploads", "s3:GetObject", upload, blob),
+        ("MayDropUploads", "s3:DeleteObject", upload, blob),
+    ):
+        (pattern,) = objects(policy, action)
+        assert fnmatchcase(own, pattern), policy
+        assert not fnmatchcase(other, pattern), policy
+    assert all(map(fnmatchcase, keys, objects("MayClearProjects", "s3:DeleteObject")))
+
+
+def test_rows_are_read_by_what_learns_them_only() -> None:
+    """Functions for models and small learns cannot, and the one that gives addresses can only have rows put."""
+    readers = {name for name, function in FUNCTIONS.items() if "MayReadUploads" in policies(function)}
+    assert readers == {"LearnUpload", "RunJob"}
+    receivers = {name for name, function in FUNCTIONS.items() if "MayReceiveUploads" in policies(function)}
+    assert receivers == {"CreateUpload"}
+    assert set(policies(FUNCTIONS["CreateUpload"])) == {"MayServe", "MayChange", "MayReceiveUploads"}
+
+
+def test_rows_of_uploads_are_kept_for_a_day_once_they_are_deleted() -> None:
+    """Not for the week that other superseded objects stay; where rules overlap, S3 follows the shorter one."""
+    rules = {each["Id"]: each for each in RESOURCES["Blobs"]["Properties"]["LifecycleConfiguration"]["Rules"]}
+    assert rules["Uploads"]["Prefix"] == "uploads/"
+    assert rules["Uploads"]["NoncurrentVersionExpiration"] == {"NoncurrentDays": 1}
+    from gramian.usecases.projects.uploads import KEEP_S
+
+    assert rules["Uploads"]["ExpirationInDays"] * 24 * 3600 > KEEP_S, "not before nobody can learn them any more"
 
 
 def test_users_are_made_by_no_function() -> None:
@@ -276,6 +351,38 @@ def test_lambda_waits_as_long_as_the_node_believes() -> None:
     believed = GLOBALS["Environment"]["Variables"]
     for name, variable in (("RunJob", "GRAMIAN_LAMBDA_WAITING_S"), ("Pulse", "GRAMIAN_PULSE_WAITING_S")):
         assert FUNCTIONS[name]["EventInvokeConfig"]["MaximumEventAgeInSeconds"] == int(believed[variable])
+
+
+@pytest.mark.parametrize("pair", ["GpuImage SubnetIds", "SubnetIds SecurityGroupIds"])
+def test_parameter_that_needs_another_is_refused_without_it(pair: str) -> None:
+    """By a rule, before anything is made; lists are empty if they hold an empty text."""
+    given, needed = pair.split()
+    of_text = {"Fn::Not": [{"Fn::Equals": [{"Ref": given}, ""]}]}
+    of_list = {"Fn::Not": [{"Fn::Contains": [{"Ref": given}, ""]}]}
+    (rule,) = [each for each in TEMPLATE["Rules"].values() if each["RuleCondition"] in (of_text, of_list)]
+    assert rule["RuleCondition"] == (of_text if TEMPLATE["Parameters"][given]["Type"] == "String" else of_list)
+    assert [each["Assert"] for each in rule["Assertions"]] == [{"Fn::Not": [{"Fn::Contains": [{"Ref": needed}, ""]}]}]
+    assert all(needed in each["AssertDescription"] for each in rule["Assertions"])
+    assert all(TEMPLATE["Parameters"][name]["Default"] == "" for name in (given, needed))
+
+
+def test_body_at_the_limit_fits_into_an_event() -> None:
+    """As JSON within JSON; of what callers really send, empty cells grow most: three characters become five."""
+    limit = int(GLOBALS["Environment"]["Variables"]["GRAMIAN_BODY_LIMIT_BYTES"])
+    event = json.loads((ROOT / "functions" / "learn_rows" / "event.json").read_text())
+    head, row, tail = '{"attributeNames":[],"attributeTypes":[],"data":[', "[" + ",".join(['""'] * 50) + "]", "]}"
+    rows = ",".join([row] * ((limit - len(head) - len(tail)) // (len(row) + 1)))
+    body = head + rows + tail
+    assert 0.999 * limit < len(body) <= limit
+    assert len(json.dumps({**event, "body": body})) + HEADERS_BYTES < EVENT_BYTES
+
+
+def test_jobs_on_a_gpu_log_to_a_group_that_forgets() -> None:
+    """Batch's own group keeps everything for ever."""
+    log = RESOURCES["GpuPulse"]["Properties"]["ContainerProperties"]["LogConfiguration"]
+    assert log["LogDriver"] == "awslogs"
+    assert log["Options"]["awslogs-group"] == {"Ref": "GpuLogs"}
+    assert {each["RetentionInDays"]["Ref"] for each in of_type("AWS::Logs::LogGroup").values()} == {"LogRetentionDays"}
 
 
 def test_every_gpu_resource_is_optional() -> None:

@@ -1,8 +1,12 @@
-"""The bundle, built by sam and deployed twice to the emulator: two organisations, each with a stack of its own."""
+"""The bundle, built by sam and deployed twice to the emulator: two organisations, each with a stack of its own.
+
+The first has a stage that prefixes every path, the second the template's default, which has none.
+"""
 
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -87,7 +91,8 @@ def organisations(bundle: ModuleType, built: Path, emulator) -> list[Organisatio
     """Two stacks on one emulator that enforces their policies."""
     made = []
     for name in ORGANISATIONS:
-        stack = bundle.deploy(built, f"gramian-{name}", emulator.environment)
+        stage = bundle.UNPREFIXED if made else bundle.PREFIXED
+        stack = bundle.deploy(built, f"gramian-{name}", emulator.environment, stage)
         key = stack.create_user(name, emulator.environment)
         made.append(Organisation(name, stack, Client(stack.url, name, key, timeout_s=60), key))
     return made
@@ -97,6 +102,28 @@ def organisations(bundle: ModuleType, built: Path, emulator) -> list[Organisatio
 def aws(bundle: ModuleType, emulator) -> Callable[[str], Any]:
     """Clients of the emulator's services, as the account's root."""
     return lambda service: bundle.client(service, emulator.environment)
+
+
+@pytest.fixture
+def used_actions(emulator, aws: Callable[[str], Any]) -> Callable[..., dict[str, set[str]]]:
+    """By logical id, without the `Role` at its end: the actions that roles of these stacks were allowed so far."""
+
+    def used(*stacks: Any) -> dict[str, set[str]]:
+        names = {name: logical_id for stack in stacks for name, logical_id in logical_ids(aws, stack).items()}
+        found: dict[str, set[str]] = {}
+        for line in (emulator.directory / "actions.jsonl").read_text().splitlines():
+            entry = json.loads(line)
+            logical_id = names.get(entry["role"].split("/")[1], "")
+            found.setdefault(logical_id.removesuffix("Role"), set()).add(entry["action"])
+        return found
+
+    return used
+
+
+def logical_ids(aws: Callable[[str], Any], stack: Any) -> dict[str, str]:
+    """By physical id."""
+    resources = aws("cloudformation").describe_stack_resources(StackName=stack.name)["StackResources"]
+    return {each["PhysicalResourceId"]: each["LogicalResourceId"] for each in resources}
 
 
 @pytest.fixture
