@@ -13,7 +13,10 @@ from typing import Any
 import pytest
 import yaml
 
+from gramian import plugins
 from gramian.http.app import all_blueprints, bare_app
+from gramian.options import variable
+from gramian.settings import VARIABLES, Settings
 
 ROOT = Path(__file__).parents[2]
 SAM = ROOT / ".venv-sam" / "bin" / "sam"
@@ -349,8 +352,8 @@ def test_environment_of_functions_holds_names_only() -> None:
 def test_lambda_waits_as_long_as_the_node_believes() -> None:
     """A job is given up by its record when its event is by Lambda, no sooner and no hour later."""
     believed = GLOBALS["Environment"]["Variables"]
-    for name, variable in (("RunJob", "GRAMIAN_LAMBDA_WAITING_S"), ("Pulse", "GRAMIAN_PULSE_WAITING_S")):
-        assert FUNCTIONS[name]["EventInvokeConfig"]["MaximumEventAgeInSeconds"] == int(believed[variable])
+    for name, said in (("RunJob", "GRAMIAN_LAMBDA_WAITING_S"), ("Pulse", "GRAMIAN_PULSE_WAITING_S")):
+        assert FUNCTIONS[name]["EventInvokeConfig"]["MaximumEventAgeInSeconds"] == int(believed[said])
 
 
 @pytest.mark.parametrize("pair", ["GpuImage SubnetIds", "SubnetIds SecurityGroupIds"])
@@ -415,3 +418,28 @@ def bounds(requirement: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """`numpy>=2.1,<3` as ((2, 1), (3,))."""
     low, high = re.search(r">=([0-9.]+),<([0-9.]+)", requirement).groups()
     return tuple(map(int, low.split("."))), tuple(map(int, high.split(".")))
+
+
+LEFT = {
+    "GRAMIAN_AWS_LIFETIME_S": "each run's own time limit says it",
+    "GRAMIAN_S3_PREFIX": "the bucket is the node's own",
+    "GRAMIAN_S3_KMS_KEY": "the bucket's own encryption is meant",
+    "GRAMIAN_S3_ROLE_BUCKETS": "the functions may use this bucket only; members give keys of their own",
+    "GRAMIAN_S3_ROLE_TOPICS": "as the buckets",
+}
+"""Options that the template does not set, and why."""
+
+
+def test_options_of_the_plugins_that_it_selects_are_set_or_left_for_a_reason() -> None:
+    """All that an operator may want to change is in the template, and no variable there is nobody's."""
+    variables = GLOBALS["Environment"]["Variables"]
+    chosen = {name: value for name, value in variables.items() if isinstance(value, str)}
+    settings = Settings.from_env({**chosen, "GRAMIAN_GPU_JOBS": "batch", "GRAMIAN_TRANSPORT": "nats,s3"})
+    declared = {
+        variable(name, option.name)
+        for kind, name in plugins.selected(settings)
+        for option in plugins.declared(plugins.load(kind, name), kind, name)
+    }
+    assert declared - set(variables) == set(LEFT)
+    own = {name for name in variables if name.startswith("GRAMIAN_")}
+    assert own <= declared | set(VARIABLES)
