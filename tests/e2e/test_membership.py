@@ -16,7 +16,7 @@ from gramian.client import BadRequest
 from gramian.domain.protocol.head import open_head, pack
 from gramian.errors import InvalidRequest
 from gramian.usecases import records
-from gramian.usecases.federation import explore, membership, pulse
+from gramian.usecases.federation import explore, membership, pulse, reclaim
 from gramian.usecases.projects import lifecycle
 
 everywhere = pytest.mark.transports("nats", "s3", "memory")
@@ -266,6 +266,45 @@ def test_room_of_a_member_that_is_gone_is_given_back(federate, site, how: str) -
         assert kept.blob == ""
         assert len(list(each.node.blobs.list(project.uid))) <= 4
         assert each.client.error_log("study") == []
+
+
+@everywhere
+def test_room_that_an_evicted_member_fills_beside_its_head_is_given_back(federate, monkeypatch) -> None:
+    """What no head shows too: what it had put before, at the next pulse; what it puts later, within the hour."""
+    federation = started(federate, 3)
+    gone = federation.sites.pop()
+    id_ = peer_id(gone)
+    there = membership.of(gone.node, lifecycle.find(gone.node, gone.name, "study"))
+
+    def fill() -> None:
+        with closing(membership.connect(gone.node, there)) as link:
+            for blob_id in ("ab" * 16, "cd" * 16):
+                link.put_blob(there.fed_id, id_, blob_id, [b"x" * 1000] * 2)
+
+    fill()
+    assert len(chunks_of(federation, id_)) == 5
+    federation.admin.client.evict("study", id_)
+    federation.sync()
+    assert chunks_of(federation, id_) == []
+    fill()
+    federation.sync()
+    assert len(chunks_of(federation, id_)) == 4
+    monkeypatch.setattr(reclaim, "AGAIN_S", 0)
+    federation.sync()
+    assert chunks_of(federation, id_) == []
+    federation.assert_converged(120)
+    assert [line for each in federation.sites for line in each.client.error_log("study")] == []
+
+
+@pytest.mark.transports("memory")
+def test_transport_that_cannot_find_a_peers_blobs_is_told_the_one_that_its_head_shows(federate, monkeypatch) -> None:
+    """`PeerRoom` is a thing that links may have."""
+    monkeypatch.setattr(reclaim, "PeerRoom", type("Nobody", (), {}))
+    federation = started(federate, 2)
+    id_ = peer_id(federation.sites.pop())
+    federation.admin.client.evict("study", id_)
+    federation.sync()
+    assert chunks_of(federation, id_) == []
 
 
 @pytest.mark.transports("nats", "memory")

@@ -48,6 +48,7 @@ from gramian.ports.transport import (
     Limits,
     Link,
     MemberLogins,
+    PeerRoom,
     Traffic,
     Transport,
 )
@@ -79,6 +80,7 @@ __all__ = [
     "Limits",
     "Link",
     "MemberLogins",
+    "PeerRoom",
     "Put",
     "ResidentScheduler",
     "Scheduler",

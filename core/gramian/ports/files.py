@@ -19,7 +19,10 @@ class BlobInfo(msgspec.Struct, frozen=True):
 
 
 class BlobStore(Protocol):
-    """Immutable bytes named by their SHA-256 (hex), in spaces (one per project)."""
+    """Immutable bytes named by their SHA-256 (hex), in spaces (one per project), of any number.
+
+    Every call raises StoreError, in bounded time, if the store is out of order or cannot be reached: never BlobMissing.
+    """
 
     def put(self, space: str, data: Data) -> str:
         """Store durably, all or nothing, and return the digest; storing again refreshes `modified_at`."""
@@ -66,7 +69,8 @@ class Arrived(msgspec.Struct, frozen=True):
 class UploadStore(Protocol):
     """Large files on their way into a project: sent by its user past the REST API, read once, removed.
 
-    `space` is a project's, `name` an upload's: lower-case hex digits.
+    `space` is a project's, `name` an upload's: lower-case hex digits. Every call raises StoreError, in bounded time, if
+    the store is out of order or cannot be reached.
     """
 
     def ticket(self, space: str, name: str, *, size_bytes: int, expires_at: int) -> Ticket:

@@ -57,7 +57,10 @@ Write: TypeAlias = Put | Delete | Check
 
 
 class StateStore(Protocol):
-    """Items under (partition, key); reads are strongly consistent; expired items are never seen."""
+    """Items under (partition, key); reads are strongly consistent; expired items are never seen.
+
+    Every call raises StoreError, in bounded time, if the store is out of order or cannot be reached.
+    """
 
     def get(self, partition: str, key: str) -> Item | None:
         """Return the item, or None if it is absent or expired."""
@@ -85,7 +88,10 @@ class StateStore(Protocol):
 
 
 class TokenStore(Protocol):
-    """Keys that are claimed once until they expire: seen signatures, idempotency keys."""
+    """Keys that are claimed once until they expire: seen signatures, idempotency keys.
+
+    Every call raises StoreError, in bounded time, if the store is out of order or cannot be reached.
+    """
 
     def claim(self, key: str, value: bytes, *, now: float, expires_at: float) -> bytes | None:
         """Take `key`: None if this call won it, else the value of the live holder. Exactly one caller wins."""

@@ -18,19 +18,21 @@ class Identity(Protocol):
     """
 
     @property
-    def master_key(self) -> bytes: ...
+    def master_key(self) -> bytes:
+        """The same for every process of the node, for ever. Raises StoreError if it cannot be had now."""
+        ...
 
     @property
     def instance(self) -> str:
-        """This process; without a slash."""
+        """This process, and this opening of its identity: no other has the same mark. Without a slash."""
         ...
 
     def alive(self, instance: str) -> bool:
-        """Whether the process that left this mark may still run."""
+        """Whether the process that left this mark may still run; False for a text that is no mark."""
         ...
 
     def close(self) -> None:
-        """Be seen as gone."""
+        """Be seen as gone, where that can be seen. May be repeated."""
         ...
 
 
@@ -71,12 +73,14 @@ class JobRunner(Protocol):
     def submit(self, cid: str, number: int, execute: Callable[[], None]) -> str:
         """Run `execute` in this process, or have `gramian.usecases.jobs.execute(node, cid, number)` called in another.
 
-        Returns the runner's own name of the job, empty if it has none. Raises Unavailable if it takes no more jobs.
+        Returns the runner's own name of the job, which no other job has, or empty if it has none. Raises Unavailable if
+        it takes no more jobs, or reaches nobody who would.
         """
         ...
 
     def failure(self, handle: str) -> str:  # noqa: ARG002 - a default for runners that know nothing more
-        """Why the job that `submit` named so will never end well, as far as the runner knows; empty if it may."""
+        """Why the job that `submit` named so will never end well, as far as the runner knows; empty if it may, and so
+        for one that has just been submitted."""
         return ""
 
     def close(self) -> None: ...

@@ -15,7 +15,8 @@ MAX_CHUNKS = 65_536
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """A head or roster as it stands in the transport. `revision` is opaque."""
+    """A head or roster as it stands in the transport. `revision` is opaque, and another one for other data: what nodes
+    write has never stood there before, so a digest of it will do."""
 
     data: bytes
     revision: str
@@ -46,7 +47,8 @@ class Link(Protocol):
     """An open line to one transport, used for one federation at a time. Not shared between threads.
 
     Every call ends within the options' request timeout (blobs: per chunk of progress) and raises
-    TransportUnavailable when it does not. `fed_id`, `peer_id` and `blob_id` are lower-case hex.
+    TransportUnavailable when it does not. `fed_id`, `peer_id` and `blob_id` are 1 to 64 lower-case hex digits: every
+    call raises ValueError for others before it sends anything (`gramian.domain.names.check_hex_id` does so).
     """
 
     chunk_bytes: int
@@ -57,41 +59,57 @@ class Link(Protocol):
         ...
 
     def destroy(self, fed_id: str) -> None:
-        """Remove all that `create` made; absent is fine."""
+        """Remove all that `create` made and whatever lies there, however much; absent is fine.
+
+        A place that is made again afterwards is empty.
+        """
         ...
 
     def cut(self, fed_id: str, peers: Sequence[str]) -> Cut:
-        """Read roster and heads at one moment. Raises ContentMissing if the federation's place is gone."""
+        """Read roster and heads at one moment.
+
+        Raises ContentMissing if the federation's place is gone, ValueError for more than MAX_CUT_PEERS peers,
+        TransportUnavailable also if what is there changes too quickly to be read.
+        """
         ...
 
     def put_roster(self, fed_id: str, data: bytes, *, expect: str | None) -> str:
-        """Write if the revision is still `expect` (None: nothing there); returns the new one. RevisionConflict."""
+        """Write if the revision is still `expect` (None: nothing there); returns the new one.
+
+        Raises RevisionConflict if it is another one, also where `expect` names a revision and nothing is there;
+        ContentMissing if the federation's place is gone.
+        """
         ...
 
     def put_head(self, fed_id: str, peer_id: str, data: bytes, *, expect: str | None) -> str:
-        """As put_roster, for one peer's head."""
+        """As put_roster, for one peer's head. Raises the same."""
         ...
 
     def put_blob(self, fed_id: str, peer_id: str, blob_id: str, chunks: Sequence[bytes]) -> str:
         """Store all chunks; returns when every one is acknowledged, with a mark for `missing_chunks`.
 
-        Repeating it is fine. Raises TransportFull.
+        Repeating it is fine, half or whole. Raises TransportFull, ContentMissing if the federation's place is gone, and
+        ValueError for no chunks or more than MAX_CHUNKS, an empty one, or one above `chunk_bytes`.
         """
         ...
 
     def missing_chunks(self, fed_id: str, peer_id: str, blob_id: str, count: int, *, since: str = "") -> list[int]:
-        """Indexes of the chunks that are not there, without moving them.
+        """Indexes of the chunks that are not there, without moving them; all where the federation's place is gone.
 
         With the mark of a `put_blob` as `since`, those of all chunks if somebody wrote to the blob after it.
         """
         ...
 
     def get_blob(self, fed_id: str, peer_id: str, blob_id: str, count: int, *, max_bytes: int) -> Sequence[Chunk]:
-        """All chunks in order. Raises ContentMissing, and Refused beyond `max_bytes`: never reads on."""
+        """All chunks in order. Raises ContentMissing unless every one is there, and Refused beyond `max_bytes`, of the
+        sum: never reads on."""
         ...
 
     def free_blob(self, fed_id: str, peer_id: str, blob_id: str, count: int) -> None:
-        """Give the blob's room back, also in a full store; absent is fine."""
+        """Give the blob's room back, also in a full store; absent is fine, and so is a place that is gone.
+
+        From now on `get_blob` raises ContentMissing; `missing_chunks` may need a moment to see it.
+        """
         ...
 
     def nudge(self, fed_id: str, data: bytes) -> None:
@@ -102,13 +120,16 @@ class Link(Protocol):
         """Call `on_nudge` (from another thread) for each nudge until the returned function is called.
 
         `peer_id`: who listens. Of several that listen as the same peer, one at least hears a nudge; a transport
-        without nudges calls nobody.
+        without nudges calls nobody. What `on_nudge` raises is logged, and the next nudge is heard all the same. The
+        returned function may be called again.
         """
         ...
 
     def traffic(self) -> Traffic: ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """May be repeated. Calls that come after it raise TransportError."""
+        ...
 
 
 class Transport(Protocol):
@@ -118,15 +139,21 @@ class Transport(Protocol):
     """Keys of options that are never shown, and sealed at rest."""
 
     def check_options(self, options: Mapping[str, str]) -> Mapping[str, str]:
-        """Keep and normalise the keys that are this transport's; InvalidRequest names a bad or missing one."""
+        """Keep and normalise the keys that are this transport's; what it returns it returns again for that.
+
+        Raises InvalidRequest, which names the key and what it may be: for a bad one, for a missing one, and so for no
+        options at all.
+        """
         ...
 
     def shared_options(self, options: Mapping[str, str]) -> Mapping[str, str]:
-        """Those of a founder's options that an invitation carries to others, without what is the node's own."""
+        """Those of a founder's options that an invitation carries to others, without what is the node's own. With a
+        login of its own, if it needs one, a member reaches the same place."""
         ...
 
     def limits(self, options: Mapping[str, str]) -> Limits:
-        """The limits that a founder's options ask for; the roster tells them to everybody."""
+        """The limits that a founder's options ask for, with room for one chunk at least; the roster tells them to
+        everybody."""
         ...
 
     def open(self, options: Mapping[str, str]) -> Link:
@@ -168,4 +195,13 @@ class Inventory(Protocol):
     def inventory(self, options: Mapping[str, str]) -> Mapping[str, object]:
         """An entity of the contract, as JSON. `options` hold credentials to look with. Raises InvalidRequest,
         TransportError."""
+        ...
+
+
+@runtime_checkable
+class PeerRoom(Protocol):
+    """What a link has besides, if it can find all that a peer has put: more than what its head shows may be there."""
+
+    def free_peer(self, fed_id: str, peer_id: str) -> None:
+        """Give the room of all blobs of a peer back, also in a full store; absent is fine."""
         ...

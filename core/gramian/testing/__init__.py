@@ -13,17 +13,27 @@ import pytest
 SUITES = {
     "transport": "gramian.testing.transport:TransportContract",
     "compute": "gramian.testing.compute:ComputeContract",
+    "identity": "gramian.testing.identity:IdentityContract",
     "state": "gramian.testing.state:StateStoreContract",
     "tokens": "gramian.testing.tokens:TokenStoreContract",
     "blobs": "gramian.testing.blobs:BlobStoreContract",
     "scheduler": "gramian.testing.scheduler:SchedulerContract",
     "jobs": "gramian.testing.jobs:JobRunnerContract",
+    "uploads": "gramian.testing.uploads:UploadStoreContract",
     "observer": "gramian.testing.observer:ObserverContract",
 }
 """By kind."""
 
-# Before they are imported, so that a failing suite shows the values that differ.
-pytest.register_assert_rewrite(*(suite.partition(":")[0] for suite in SUITES.values()), "gramian.testing.processes")
+PARTS = [f"gramian.testing.{part}" for part in ("link_blobs", "link_nudges", "outages", "processes", "state_queries")]
+"""Modules that have parts of them."""
+
+
+def show_values() -> None:
+    """Have suites that are imported from now on show the values that differ, if pytest runs."""
+    pytest.register_assert_rewrite(*(suite.partition(":")[0] for suite in SUITES.values()), *PARTS)
+
+
+show_values()
 
 from gramian.testing.live import contract  # noqa: E402
 

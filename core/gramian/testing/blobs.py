@@ -15,18 +15,22 @@ import hashlib
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeAlias
 
 import pytest
 
 from gramian.errors import BlobMissing
 from gramian.ports import BlobStore
+from gramian.testing.outages import BlobStoreOutage
 from gramian.testing.state import race
 
 OpenBlobStore: TypeAlias = Callable[[], BlobStore]
+MANY = 1_005
+"""More than S3 and its like name in one answer."""
 
 
-class BlobStoreContract:
+class BlobStoreContract(BlobStoreOutage):
     """What every blob store does. See the module for how to use it."""
 
     threads = 8
@@ -136,6 +140,16 @@ class BlobStoreContract:
         assert len(infos) == len(data)
         assert {info.digest: info.size_bytes for info in infos} == expected
         assert all(abs(info.modified_at - time.time()) < 300 for info in infos)
+
+    def test_more_blobs_than_a_page_are_all_listed_and_cleared(self, store: BlobStore, space: str) -> None:
+        """Services list and delete a thousand at most at once."""
+        with ThreadPoolExecutor(self.threads) as pool:
+            put = set(pool.map(lambda number: store.put(space, b"%d" % number), range(MANY)))
+        listed = [info.digest for info in store.list(space)]
+        assert len(listed) == MANY
+        assert set(listed) == put
+        store.clear(space)
+        assert len(list(store.list(space))) == 0
 
     def test_list_of_unused_space_is_empty(self, store: BlobStore, space: str) -> None:
         """A space needs no making."""

@@ -39,3 +39,21 @@ class LiveClock:
         end = self.now + seconds
         while (left := end - time.time()) > 0:
             time.sleep(left)
+
+
+class ShiftedClock:
+    """The real time, put forward by what was advanced; calling it gives unix seconds."""
+
+    def __init__(self) -> None:
+        self._real = time.time
+        self._shift_s = 0.0
+
+    def __call__(self) -> float:
+        return self._real() + self._shift_s
+
+    @property
+    def now(self) -> float:
+        return self()
+
+    def advance(self, seconds: float) -> None:
+        self._shift_s += seconds

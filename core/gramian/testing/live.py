@@ -6,14 +6,16 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from gramian import plugins
 from gramian.settings import Settings
-from gramian.testing import processes
 from gramian.testing.clock import LiveClock
+
+if TYPE_CHECKING:
+    from gramian.testing.processes import Worker
 
 Open = Callable[[], Any]
 
@@ -23,15 +25,17 @@ def contract(
     *,
     environment: Mapping[str, str] | None = None,
     options: Mapping[str, str] | None = None,
+    unreachable: Mapping[str, str] | None = None,
     **attributes: object,
 ) -> type:
     """A test class that runs the kind's suite against the installed plugin `<kind>.<name>`; assign it to a name that
     begins with `Test`.
 
     `environment` is laid over the process's: options (`GRAMIAN_<NAME>_<OPTION>`), and `GRAMIAN_HOME`, without which
-    each test has a home of its own. `options`: keys of a federation's map, for a transport. `attributes` replace those
-    of the suite, such as `threads`. Raises ValueError for a kind without a suite, TypeError for an attribute that it
-    does not have.
+    each test has a home of its own. `options`: keys of a federation's map, for a transport. `unreachable`: with what
+    the plugin reaches nobody; such keys for a transport, for the others variables that are laid over `environment`.
+    `attributes` replace those of the suite, such as `threads`. Raises ValueError for a kind without a suite, TypeError
+    for an attribute that it does not have.
     """
     from gramian.testing import SUITES
 
@@ -39,12 +43,18 @@ def contract(
     if kind not in SUITES:
         raise ValueError(f"there is no contract suite for '{plugin}'; kinds with one: {', '.join(SUITES)}")
     module, _, suite = SUITES[kind].partition(":")
-    bases = (*_MIXINS[kind], getattr(import_module(module), suite))
+    live, across = _MIXINS[kind]
+    # Imported only now: a program that runs a suite has pytest watch these imports.
+    others = [getattr(import_module("gramian.testing.processes"), across)] if across else []
+    bases = (live, *others, getattr(import_module(module), suite))
     unknown = [attribute for attribute in attributes if not any(hasattr(base, attribute) for base in bases)]
+    if unreachable and not any(hasattr(base, "unreachable") for base in bases):
+        unknown.append("unreachable")
     if unknown:
         raise TypeError(f"{suite} has no attribute {', '.join(unknown)}")
     about = {"__doc__": f"The contract of `{plugin}`.", "__module__": __name__}
     given = {"plugin": plugin, "environment": dict(environment or {}), "federation_keys": dict(options or {})}
+    given["nowhere"] = dict(unreachable or {})
     return type(f"Test{name.title()}{suite}", bases, {**about, **given, **attributes})
 
 
@@ -54,6 +64,7 @@ class Live:
     plugin: str
     environment: Mapping[str, str]
     federation_keys: Mapping[str, str]
+    nowhere: Mapping[str, str] = {}
     across_processes = True
     """False for what lives and ends with one process."""
 
@@ -79,14 +90,26 @@ class Live:
                 close()
 
     @pytest.fixture
-    def workers(self, settings: Settings) -> Iterator[Callable[[int], list[processes.Worker]]]:
+    def make_unreachable(self, settings: Settings) -> Open:
+        """Makes the plugin's object where it reaches nobody."""
+        if not self.nowhere:
+            pytest.skip("no variables with which nobody is reached were given (`unreachable`)")
+        home = None if "GRAMIAN_HOME" in self.nowhere else settings.home
+        kind, _, name = self.plugin.partition(".")
+        lost = Settings.from_env({**settings.environment, **self.nowhere}, home)
+        return lambda: plugins.make(kind, name, lost)
+
+    @pytest.fixture
+    def workers(self, settings: Settings) -> Iterator[Callable[[int], list[Worker]]]:
         """Starts processes that have the plugin open; they end with the test."""
         if not self.across_processes:
             pytest.skip(f"{self.plugin} lives within one process")
-        started: list[processes.Worker] = []
+        from gramian.testing.processes import Worker
 
-        def start(count: int) -> list[processes.Worker]:
-            new = [processes.Worker(self.plugin, settings) for _ in range(count)]
+        started: list[Worker] = []
+
+        def start(count: int) -> list[Worker]:
+            new = [Worker(self.plugin, settings) for _ in range(count)]
             started.extend(new)
             for worker in new:
                 worker.wait_until_open()
@@ -107,6 +130,10 @@ class LiveStore(Live):
     @pytest.fixture
     def store(self, open_again: Open) -> Any:
         return open_again()
+
+    @pytest.fixture
+    def unreachable(self, make_unreachable: Open) -> Open:
+        return make_unreachable
 
 
 class LiveStateStore(LiveStore):
@@ -131,6 +158,40 @@ class LiveTransport(Live):
         checked: Mapping[str, str] = transport.check_options(self.federation_keys)
         return checked
 
+    @pytest.fixture
+    def unreachable(self) -> Mapping[str, str]:
+        if not self.nowhere:
+            pytest.skip("no options that lead nowhere were given (`unreachable`)")
+        return self.nowhere
+
+
+class LiveIdentity(Live):
+    """Fixtures of the suite of identities."""
+
+    @pytest.fixture
+    def open_again(self, make: Open) -> Open:
+        return make
+
+    @pytest.fixture
+    def identity(self, open_again: Open) -> Any:
+        return open_again()
+
+    @pytest.fixture
+    def unreachable(self, make_unreachable: Open) -> Open:
+        return make_unreachable
+
+
+class LiveUploadStore(Live):
+    """Fixtures of the suite of stores of uploads."""
+
+    @pytest.fixture
+    def store(self, make: Open) -> Any:
+        return make()
+
+    @pytest.fixture
+    def unreachable(self, make_unreachable: Open) -> Open:
+        return make_unreachable
+
 
 class LiveCompute(Live):
     """Fixtures of the suite of compute backends."""
@@ -146,6 +207,10 @@ class LiveJobRunner(Live):
     @pytest.fixture
     def runner(self, make: Open) -> Any:
         return make()
+
+    @pytest.fixture
+    def unreachable(self, make_unreachable: Open) -> Any:
+        return make_unreachable()
 
 
 class LiveScheduler(Live):
@@ -172,13 +237,16 @@ class LiveObserver(Live):
         return self.plugin.partition(".")[2], settings
 
 
-_MIXINS: dict[str, tuple[type, ...]] = {
-    "transport": (LiveTransport, processes.TransportAcrossProcesses),
-    "compute": (LiveCompute,),
-    "state": (LiveStateStore, processes.StateStoreAcrossProcesses),
-    "tokens": (LiveStore, processes.TokenStoreAcrossProcesses),
-    "blobs": (LiveStore, processes.BlobStoreAcrossProcesses),
-    "scheduler": (LiveScheduler,),
-    "jobs": (LiveJobRunner,),
-    "observer": (LiveObserver,),
+_MIXINS: dict[str, tuple[type, str]] = {
+    "transport": (LiveTransport, "TransportAcrossProcesses"),
+    "compute": (LiveCompute, ""),
+    "identity": (LiveIdentity, "IdentityAcrossProcesses"),
+    "state": (LiveStateStore, "StateStoreAcrossProcesses"),
+    "tokens": (LiveStore, "TokenStoreAcrossProcesses"),
+    "blobs": (LiveStore, "BlobStoreAcrossProcesses"),
+    "scheduler": (LiveScheduler, ""),
+    "jobs": (LiveJobRunner, ""),
+    "uploads": (LiveUploadStore, ""),
+    "observer": (LiveObserver, ""),
 }
+"""By kind: fixtures, and tests of `gramian.testing.processes`."""

@@ -7,21 +7,25 @@ A `Worker` is a process that has the plugin open and does what it is told, one l
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import secrets
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
 
-from gramian.errors import BlobMissing
-from gramian.ports import BlobStore, Link, Put, StateStore, TokenStore
+from gramian.errors import BlobMissing, ContentMissing
+from gramian.ports import BlobStore, Identity, Link, Put, StateStore, TokenStore
 from gramian.settings import Settings
+from gramian.testing.link_nudges import LinkNudges
+from gramian.testing.links import ALICE, BOB
 
 StartWorkers = Callable[[int], "list[Worker]"]
 
@@ -56,6 +60,11 @@ class Worker:
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps({"task": task, "arguments": arguments}) + "\n")
         self._process.stdin.flush()
+
+    def ask(self, task: str, **arguments: object) -> Any:
+        """Have it do something; the result."""
+        self.start(task, **arguments)
+        return self.answer()
 
     def answer(self) -> Any:
         assert self._process.stdout is not None
@@ -188,7 +197,7 @@ class BlobStoreAcrossProcesses:
             store.get(space, digest)
 
 
-class TransportAcrossProcesses:
+class TransportAcrossProcesses(LinkNudges):
     """Of transports."""
 
     def test_head_from_many_processes_has_one_winner(
@@ -198,6 +207,83 @@ class TransportAcrossProcesses:
         running = workers(PROCESSES)
         for _ in range(ROUNDS):
             peer = secrets.token_hex(16)
-            won = at_once(running, "put_head", "data", options=dict(options), fed_id=fed_id, peer_id=peer)
+            won = at_once(running, "put_entry", "data", options=dict(options), fed_id=fed_id, peer_id=peer)
             assert won.count(True) == 1
             assert link.cut(fed_id, [peer]).heads[peer].data == b"%d" % won.index(True)
+
+    def test_roster_from_many_processes_has_one_winner(
+        self, link: Link, fed_id: str, options: Mapping[str, str], workers: StartWorkers
+    ) -> None:
+        """The same of the roster, each round upon the one before; no data comes twice, as those of nodes never do."""
+        running = workers(PROCESSES)
+        revision = link.put_roster(fed_id, b"first", expect=None)
+        for number in range(ROUNDS):
+            about = {"options": dict(options), "fed_id": fed_id, "peer_id": "", "expect": revision}
+            for each, worker in enumerate(running):
+                worker.start("put_entry", **about, data=f"{number}/{each}")
+            won = [worker.answer() for worker in running]
+            assert won.count(True) == 1
+            roster = link.cut(fed_id, []).roster
+            assert roster is not None
+            assert roster.data == b"%d/%d" % (number, won.index(True))
+            revision = roster.revision
+
+    def test_blob_of_another_process_can_be_read(
+        self, link: Link, fed_id: str, options: Mapping[str, str], workers: StartWorkers
+    ) -> None:
+        """Other nodes are other processes: what one puts, overwrites or frees is so for all."""
+        (worker,) = workers(1)
+        about = {"options": dict(options), "fed_id": fed_id, "peer_id": ALICE, "blob_id": "01"}
+        worker.ask("put_blob", **about, chunks=["one", "two"])
+        assert link.missing_chunks(fed_id, ALICE, "01", 2) == []
+        assert list(link.get_blob(fed_id, ALICE, "01", 2, max_bytes=6)) == [b"one", b"two"]
+        mark = link.put_blob(fed_id, ALICE, "01", [b"one", b"two"])
+        worker.ask("put_blob", **about, chunks=["bad"])
+        assert link.missing_chunks(fed_id, ALICE, "01", 2, since=mark) == [0, 1]
+        worker.ask("free_blob", **about, count=2)
+        with pytest.raises(ContentMissing):
+            link.get_blob(fed_id, ALICE, "01", 2, max_bytes=6)
+
+    @pytest.mark.usefixtures("link")
+    def test_nudge_of_another_process_is_heard(
+        self, listeners: Callable[[], Link], fed_id: str, options: Mapping[str, str], workers: StartWorkers
+    ) -> None:
+        """That is what nudges are for."""
+        (worker,) = workers(1)
+        heard = threading.Event()
+        stop = listeners().listen(fed_id, BOB, lambda _: heard.set())
+        worker.ask("nudge", options=dict(options), fed_id=fed_id, data="news")
+        assert heard.wait(self.settle_s)
+        stop()
+
+
+class IdentityAcrossProcesses:
+    """Of identities."""
+
+    end_s: float | None = None
+    """How long after its end a process may be taken for alive, if that can be told."""
+
+    def test_processes_of_a_node_share_its_key_and_tell_each_other_apart(
+        self, identity: Identity, workers: StartWorkers
+    ) -> None:
+        """What one sealed the next can open; what one began another leaves alone while it runs."""
+        running = workers(2)
+        told = [worker.ask("describe") for worker in running]
+        key = hashlib.sha256(identity.master_key).hexdigest()
+        assert [each["key"] == key for each in told] == [True, True]
+        marks = [each["instance"] for each in told]
+        assert len({identity.instance, *marks}) == 3
+        assert [identity.alive(mark) for mark in marks] == [True, True]
+        assert running[0].ask("alive", instance=identity.instance) is True
+
+    def test_killed_process_is_seen_as_gone(self, identity: Identity, workers: StartWorkers) -> None:
+        """Others take up what it had begun."""
+        if self.end_s is None:
+            pytest.skip("it was not told how long a process may be taken for alive after its end (`end_s`)")
+        (worker,) = workers(1)
+        mark = worker.ask("describe")["instance"]
+        worker.kill()
+        deadline = time.monotonic() + self.end_s
+        while identity.alive(mark):
+            assert time.monotonic() < deadline, f"a killed process is alive after {self.end_s} s"
+            time.sleep(0.05)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from gramian.errors import PluginError
-from gramian.testing import contract
+from gramian.testing import checked, contract, show_values
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,21 +32,25 @@ def run(
     *,
     environment: Mapping[str, str] | None = None,
     options: Mapping[str, str] | None = None,
+    unreachable: Mapping[str, str] | None = None,
     only: str = "",
     **attributes: object,
 ) -> list[Outcome]:
     """Run the contract of the installed plugin `<kind>.<name>`, or the tests of it that `only` matches (as pytest's
     `-k`). The rest is as for `gramian.testing.contract`. Raises PluginError, ValueError."""
-    from gramian.testing import checked
 
-    checked.TestPlugin = contract(plugin, environment=environment, options=options, **attributes)
-    listener = _Listener()
+    def make() -> type:
+        return contract(plugin, environment=environment, options=options, unreachable=unreachable, **attributes)
+
+    listener = _Listener(make)
     arguments = ["-p", "no:cacheprovider", "-p", "no:terminal", "-p", "no:faulthandler", "-s", "-c", os.devnull]
     with _undisturbed(), tempfile.TemporaryDirectory() as place:
         status = pytest.main(
             [*arguments, "--rootdir", place, "--import-mode=importlib", "-k", only, str(Path(checked.__file__))],
             plugins=[listener],
         )
+    if listener.error is not None:
+        raise listener.error
     if not listener.outcomes:
         raise PluginError(f"no test of the contract of '{plugin}' was run (pytest: {pytest.ExitCode(status).name})")
     return listener.outcomes
@@ -65,11 +69,22 @@ def _undisturbed() -> Iterator[None]:
 
 
 class _Listener:
-    """Notes what becomes of each test."""
+    """Notes what becomes of each test of the suite that `make` makes."""
 
-    def __init__(self) -> None:
+    def __init__(self, make: Callable[[], type]) -> None:
         self.outcomes: list[Outcome] = []
+        self.error: Exception | None = None
+        self._make = make
         self._meanings: dict[str, str] = {}
+
+    def pytest_sessionstart(self) -> None:
+        """Not before, or pytest could not show the values in its assertions."""
+        show_values()
+        try:
+            checked.TestPlugin = self._make()
+        except Exception as error:  # noqa: BLE001 - raised again when pytest, which would print it, has ended
+            self.error = error
+            vars(checked).pop("TestPlugin", None)
 
     def pytest_itemcollected(self, item: pytest.Item) -> None:
         document = getattr(getattr(item, "function", None), "__doc__", None) or ""

@@ -6,6 +6,9 @@
 
 Pulses are observed with a scheduler that runs them in this process (`gramian.ports.ResidentScheduler`); for one that
 calls elsewhere, override `pulses` with whatever shows that it did, or only its entries are tested.
+
+Whether a schedule fires is seen by putting the clock of this process forward, `time.time`; a scheduler that has another
+one needs the fixture `clock`, or the suite waits for two real minutes.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from functools import partial
 import pytest
 
 from gramian.ports import ResidentScheduler, Scheduler
+from gramian.testing.clock import Clock, ShiftedClock
 
 Pulses = list[tuple[str, str]]
 
@@ -27,6 +31,8 @@ class SchedulerContract:
 
     settle_s = 20.0
     """How long `soon` may take to pulse."""
+    minute_s = 80.0
+    """How long a pulse of every minute may take to start, where no clock can be put forward."""
     quiet_s = 0.5
     """How long nothing must happen for a test to believe that nothing will."""
 
@@ -43,6 +49,15 @@ class SchedulerContract:
         scheduler.start(lambda cid, pid: started.append((cid, pid)))
         yield started
         scheduler.stop()
+
+    @pytest.fixture
+    def clock(self, scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> Clock:
+        """The scheduler's clock."""
+        if not isinstance(scheduler, ResidentScheduler):
+            pytest.skip("a service keeps this scheduler's time, and no fixture `clock` puts it forward")
+        clock = ShiftedClock()
+        monkeypatch.setattr(time, "time", clock)
+        return clock
 
     @pytest.fixture
     def cid(self, scheduler: Scheduler) -> Iterator[str]:
@@ -64,6 +79,21 @@ class SchedulerContract:
         """A mistake of the caller, which checks what users write."""
         with pytest.raises(ValueError):  # noqa: PT011 - as gramian.domain.schedule words it
             scheduler.set(cid, "p", schedule)
+
+    def test_schedule_pulses_when_it_is_due(self, scheduler: Scheduler, pulses: Pulses, clock: Clock, cid: str) -> None:
+        """Again and again, and no project whose time has not come; none that was removed."""
+        scheduler.set(cid, "p", "m1")
+        scheduler.set(cid, "p2", "d1")
+        for number in (1, 2):
+            clock.advance(60)
+            self._eventually(partial(_has, pulses, (cid, "p"), number), self.minute_s)
+        assert (cid, "p2") not in pulses
+        scheduler.remove(cid, "p")
+        time.sleep(self.quiet_s)
+        count = pulses.count((cid, "p"))
+        clock.advance(60)
+        time.sleep(self.quiet_s)
+        assert pulses.count((cid, "p")) == count
 
     def test_soon_pulses_once(self, scheduler: Scheduler, pulses: Pulses, cid: str) -> None:
         """Long before the schedule's next, and that project only."""
@@ -129,10 +159,11 @@ class SchedulerContract:
         finally:
             scheduler.stop()
 
-    def _eventually(self, holds: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + self.settle_s
+    def _eventually(self, holds: Callable[[], bool], within_s: float | None = None) -> None:
+        limit_s = self.settle_s if within_s is None else within_s
+        deadline = time.monotonic() + limit_s
         while not holds():
-            assert time.monotonic() < deadline, f"not within {self.settle_s} s"
+            assert time.monotonic() < deadline, f"not within {limit_s} s"
             time.sleep(0.02)
 
 

@@ -19,12 +19,13 @@ from typing import TypeAlias
 import pytest
 
 from gramian.ports import TokenStore
+from gramian.testing.outages import TokenStoreOutage
 from gramian.testing.state import race
 
 OpenTokenStore: TypeAlias = Callable[[], TokenStore]
 
 
-class TokenStoreContract:
+class TokenStoreContract(TokenStoreOutage):
     """What every token store does. See the module for how to use it."""
 
     threads = 32

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from typing import Any
 
 from gramian import plugins
 from gramian.errors import ConditionFailed, RevisionConflict
-from gramian.ports import ABSENT, BlobStore, Put, StateStore, TokenStore, Transport
+from gramian.ports import ABSENT, BlobStore, Identity, Put, StateStore, TokenStore, Transport
 from gramian.settings import Settings
 
 
@@ -67,18 +68,66 @@ def delete(store: BlobStore, space: str, digest: str) -> None:
     store.delete(space, digest)
 
 
-def put_head(transport: Transport, options: Mapping[str, str], fed_id: str, peer_id: str, data: str) -> bool:
-    """Whether this process was the first."""
+def put_entry(
+    transport: Transport, options: Mapping[str, str], fed_id: str, peer_id: str, data: str, expect: str | None = None
+) -> bool:
+    """Put a peer's head, or without a peer the roster: whether this process was the first."""
     with closing(transport.open(options)) as link:
         try:
-            link.put_head(fed_id, peer_id, data.encode(), expect=None)
+            if peer_id:
+                link.put_head(fed_id, peer_id, data.encode(), expect=expect)
+            else:
+                link.put_roster(fed_id, data.encode(), expect=expect)
         except RevisionConflict:
             return False
     return True
 
 
+def put_blob(
+    transport: Transport, options: Mapping[str, str], fed_id: str, peer_id: str, blob_id: str, chunks: Sequence[str]
+) -> None:
+    with closing(transport.open(options)) as link:
+        link.put_blob(fed_id, peer_id, blob_id, [chunk.encode() for chunk in chunks])
+
+
+def free_blob(
+    transport: Transport, options: Mapping[str, str], fed_id: str, peer_id: str, blob_id: str, count: int
+) -> None:
+    with closing(transport.open(options)) as link:
+        link.free_blob(fed_id, peer_id, blob_id, count)
+
+
+def nudge(transport: Transport, options: Mapping[str, str], fed_id: str, data: str) -> None:
+    with closing(transport.open(options)) as link:
+        link.nudge(fed_id, data.encode())
+
+
+def describe(identity: Identity) -> dict[str, str]:
+    """The key only as its digest: it must not stand in a pipe."""
+    return {"instance": identity.instance, "key": hashlib.sha256(identity.master_key).hexdigest()}
+
+
+def alive(identity: Identity, instance: str) -> bool:
+    return identity.alive(instance)
+
+
 _TASKS: dict[str, Callable[..., Any]] = {
-    task.__name__: task for task in (put_absent, count, write_pairs, claim, put, fill, delete, put_head)
+    task.__name__: task
+    for task in (
+        put_absent,
+        count,
+        write_pairs,
+        claim,
+        put,
+        fill,
+        delete,
+        put_entry,
+        put_blob,
+        free_blob,
+        nudge,
+        describe,
+        alive,
+    )
 }
 
 

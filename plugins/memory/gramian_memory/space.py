@@ -73,11 +73,12 @@ class Space:
             kept = place.chunks.items() if place else ()
             return {chunk[2]: found for chunk, found in kept if chunk[:2] == (peer_id, blob_id)}
 
-    def free(self, fed_id: str, peer_id: str, blob_id: str) -> None:
+    def free(self, fed_id: str, *of: str) -> None:
+        """The chunks of a peer; of one of its blobs, if that is named too."""
         with self._lock:
             place = self._places.get(fed_id)
             if place is not None:
-                for chunk in [chunk for chunk in place.chunks if chunk[:2] == (peer_id, blob_id)]:
+                for chunk in [chunk for chunk in place.chunks if chunk[: len(of)] == of]:
                     del place.chunks[chunk]
 
     def require(self, fed_id: str) -> None:

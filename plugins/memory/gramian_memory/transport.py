@@ -117,6 +117,9 @@ class MemoryLink:
         _check_blob(fed_id, peer_id, blob_id, count)
         self._open().free(fed_id, peer_id, blob_id)
 
+    def free_peer(self, fed_id: str, peer_id: str) -> None:
+        self._open().free(check_hex_id(fed_id, "fed_id"), check_hex_id(peer_id, "peer_id"))
+
     def nudge(self, fed_id: str, data: bytes) -> None:
         self._open().nudge(check_hex_id(fed_id, "fed_id"), data)
 

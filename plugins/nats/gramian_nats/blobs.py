@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from gramian.errors import ContentMissing, Refused
 from gramian.ports import MAX_CHUNKS
-from gramian_nats.connection import Connection, Inbox, decoded
+from gramian_nats.answers import Acknowledgement, opened
+from gramian_nats.connection import Connection, Inbox
 from gramian_nats.direct import MAX_SUBJECTS, last_messages, was_written
 from gramian_nats.streams import present_subjects
 
@@ -31,7 +32,7 @@ async def put_chunks(
     """Publish (subject, data) pairs and await every acknowledgement, WINDOW_BYTES ahead of them.
 
     Returns the last sequence that one of them got, 0 if there was none.
-    Raises ApiError at the first refusal (what is still on its way may get stored), NoResponders.
+    Raises ApiError at the first refusal (what is still on its way may get stored), NoResponders, Misbehaved.
     """
     expected = {"Nats-Expected-Stream": stream, **(headers or {})}
     unacknowledged: deque[int] = deque()
@@ -95,7 +96,19 @@ async def free_chunks(connection: Connection, stream: str, prefix: str, subjects
     await put_chunks(connection, stream, ((subject, b"") for subject in subjects if subject in present), _FREE)
 
 
+async def free_subjects(connection: Connection, stream: str, subject_filter: str, prefix: str) -> None:
+    """As `free_chunks`, whatever is there below a prefix that all matches of the filter share."""
+    present = await present_subjects(connection, stream, subject_filter, MAX_CHUNKS + _JUNK)
+    ours = (subject for subject in present if subject.startswith(prefix) and _can_be_sent(subject))
+    await put_chunks(connection, stream, ((subject, b"") for subject in ours), _FREE)
+
+
+def _can_be_sent(subject: str) -> bool:
+    """As it is: a stranger's may have had bytes that JSON cannot tell."""
+    return subject.isascii() and subject.isprintable() and " " not in subject
+
+
 async def _acknowledgement(connection: Connection, inbox: Inbox) -> int:
-    sequence = int(decoded((await inbox.next()).data)["seq"])
+    stored = opened((await inbox.next()).data, Acknowledgement)
     connection.progressed()
-    return sequence
+    return stored.seq

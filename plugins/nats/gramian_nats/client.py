@@ -10,7 +10,8 @@ from typing import Any, Protocol, runtime_checkable
 from nats import errors
 from nats.aio.client import DEFAULT_BUFFER_SIZE, Client, Srv
 
-from gramian_nats.errors import CertificateWanted
+from gramian_nats.errors import CertificateWanted, Misbehaved
+from gramian_nats.parser import MAX_LINE_BYTES, BoundedParser, headers
 from gramian_nats.tcp import TcpLine
 
 
@@ -31,6 +32,7 @@ class StrictClient(Client):
         super().__init__()
         self._ip = ip
         self._has_certificate = has_certificate
+        self._ps = BoundedParser(self)
 
     async def _connect_to_server(self, s: Srv) -> None:
         """With transports that can be aborted, and a WebSocket that goes to the address that was judged."""
@@ -42,7 +44,16 @@ class StrictClient(Client):
             await self._transport.connect_tls(s.uri, self.ssl_context, DEFAULT_BUFFER_SIZE, timeout_s)
         else:
             self._transport = TcpLine()  # type: ignore[no-untyped-call]
-            await self._transport.connect(s.uri, DEFAULT_BUFFER_SIZE, timeout_s)
+            await self._transport.connect(s.uri, MAX_LINE_BYTES, timeout_s)
+
+    async def _process_connect_init(self) -> None:
+        """Say it as an error of the line, which is what nats-py expects, if it cannot make sense of the greeting."""
+        try:
+            await super()._process_connect_init()
+        except OSError:  # a certificate that does not convince is a ValueError too
+            raise
+        except (TypeError, ValueError, LookupError, AttributeError) as error:
+            raise Misbehaved("a greeting that makes no sense") from error
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
         """Stop before the login goes out if tls:// was asked for and isn't offered.
@@ -55,7 +66,18 @@ class StrictClient(Client):
                 raise errors.SecureConnWantedError
             if info.get("tls_verify") and not self._has_certificate:
                 raise CertificateWanted
-        await super()._process_info(info, initial_connection)
+        # Servers that it recommends are never called, and nats-py would remember them without end.
+        await super()._process_info({**info, "connect_urls": []}, initial_connection)
+
+    async def _process_op_err(self, e: Exception) -> None:
+        """Forget what was still to be sent: nats-py tries to send it over the broken line, and if that fails, nobody
+        hears that the connection has ended."""
+        self._pending.clear()
+        self._pending_data_size = 0
+        await super()._process_op_err(e)
+
+    async def _process_headers(self, block: bytes | None) -> dict[str, str] | None:
+        return headers(block) if block else None
 
     async def round_trip(self, timeout_s: int) -> None:
         """Until the server has seen all that was sent before. nats-py's PING alone overtakes what is pending."""

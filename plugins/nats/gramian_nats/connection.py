@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from gramian_nats.errors import ApiError, LineClosed, NoResponders, translating
+from gramian_nats.answers import Answer, opened
+from gramian_nats.errors import LineClosed, Misbehaved, NoResponders, translating
 from gramian_nats.options import Host, NatsOptions
 
 if TYPE_CHECKING:
@@ -20,7 +21,12 @@ if TYPE_CHECKING:
     from gramian_nats.client import StrictClient
 
 T = TypeVar("T")
+A = TypeVar("A", bound=Answer)
 
+MAX_WAITING_BYTES = 2**26
+"""Most that waits for whoever asked; a sender that is held up by a full line takes in nothing meanwhile."""
+_REPLY_BYTES = 1024
+_HEADER_BYTES = 256
 _CLOSE_S = 1.0
 _NO_HEADERS: Mapping[str, str] = {}
 
@@ -43,6 +49,11 @@ class Reply:
     headers: Mapping[str, str]
     data: bytes
 
+    @property
+    def size_bytes(self) -> int:
+        """About what it takes up in memory."""
+        return len(self.data) + _REPLY_BYTES + sum(_HEADER_BYTES + len(value) for value in self.headers.values())
+
 
 class Inbox:
     """Receives the answers to requests that name `subject` as their reply subject."""
@@ -50,13 +61,19 @@ class Inbox:
     def __init__(self, subject: str) -> None:
         self.subject = subject
         self._replies: asyncio.Queue[Reply] = asyncio.Queue()
+        self._waiting_bytes = 0
 
     def put(self, reply: Reply) -> None:
+        """Raises Misbehaved if more of them wait than anybody asks for at once."""
+        self._waiting_bytes += reply.size_bytes
+        if self._waiting_bytes > MAX_WAITING_BYTES:
+            raise Misbehaved("more answers than it was asked for")
         self._replies.put_nowait(reply)
 
     async def next(self) -> Reply:
         """The next answer. Raises NoResponders when nothing listens at the subject that was asked."""
         reply = await self._replies.get()
+        self._waiting_bytes -= reply.size_bytes
         if reply.status == 503:
             raise NoResponders
         return reply
@@ -151,10 +168,14 @@ class Connection:
             await self.publish(subject, data, reply=inbox.subject, headers=headers)
             return await inbox.next()
 
-    async def ask_api(self, subject: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Ask the JetStream API. Raises ApiError, NoResponders."""
+    async def ask_api(self, subject: str, body: Mapping[str, Any]) -> None:
+        """Ask the JetStream API for what needs no answer but yes. Raises ApiError, NoResponders."""
+        await self.ask_api_for(Answer, subject, body)
+
+    async def ask_api_for(self, kind: type[A], subject: str, body: Mapping[str, Any]) -> A:
+        """Ask the JetStream API. Raises ApiError, NoResponders, Misbehaved."""
         reply = await self.request(f"$JS.API.{subject}", msgspec.json.encode(body))
-        return decoded(reply.data)
+        return opened(reply.data, kind)
 
     async def subscribe(self, subject: str, on_data: Callable[[bytes], None]) -> None:
         """Call `on_data`, which must not block, for each message on `subject` once this returns."""
@@ -198,25 +219,16 @@ class Connection:
         inbox = self._inboxes.get(message.subject.removeprefix(self._inbox_prefix))
         if inbox is not None:  # else a late answer to a question that nobody asks any more
             headers = message.headers or _NO_HEADERS
-            inbox.put(Reply(_status(headers), headers, message.data))
+            try:
+                inbox.put(Reply(_status(headers), headers, message.data))
+            except Misbehaved as error:
+                self._interrupt(error)
 
 
 def _status(headers: Mapping[str, str]) -> int:
     """The server's own status. A stored message has a sequence, and a status in it is a stranger's invention."""
     status = headers.get("Status", "")
     return int(status) if len(status) == 3 and status.isdigit() and "Nats-Sequence" not in headers else 0
-
-
-def decoded(data: bytes) -> dict[str, Any]:
-    """The JSON object of an API answer or a publish acknowledgement. Raises ApiError."""
-    try:
-        answer = msgspec.json.decode(data, type=dict[str, Any])
-    except msgspec.MsgspecError:
-        raise ApiError(0, "an answer that is not JSON") from None
-    error = answer.get("error")
-    if isinstance(error, dict):
-        raise ApiError(int(error.get("err_code", 0)), str(error.get("description", "no reason given")))
-    return answer
 
 
 def _look_at(task: asyncio.Task[Any]) -> None:

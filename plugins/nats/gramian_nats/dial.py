@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
+from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,6 +21,7 @@ MIN_VERSION = (2, 11)
 """The first version with batched direct reads of several subjects and with a time to live per message."""
 
 MAX_ADDRESSES = 8
+MIN_PAYLOAD_BYTES = 2**16
 _PING_S = 20
 
 
@@ -68,7 +70,7 @@ async def _dial_address(options: NatsOptions, host: Host, ip: str, within_s: flo
 
     client = StrictClient(ip, has_certificate=options.tls_cert is not None)
     connection = Connection(options, host, client)
-    failures: list[Exception] = []
+    failures: deque[Exception] = deque(maxlen=1)  # a server may report any number of them
 
     async def on_error(error: Exception) -> None:
         failures.append(error)
@@ -135,6 +137,11 @@ async def _inspect(connection: Connection) -> None:
     if numbers is None or (int(numbers[1]), int(numbers[2])) < MIN_VERSION:
         need = ".".join(map(str, MIN_VERSION))
         raise TransportRefused(f"{where} has version {version!r}, {need} or newer is needed: upgrade the server")
+    if not isinstance(connection.max_payload_bytes, int) or connection.max_payload_bytes < MIN_PAYLOAD_BYTES:
+        raise TransportRefused(
+            f"{where} has max_payload {connection.max_payload_bytes!r:.40}, {MIN_PAYLOAD_BYTES} or more is needed: "
+            "raise it there"
+        )
     if connection.server_info.get("jetstream") is True:
         return
     try:  # a server without it may sit in a cluster that has it

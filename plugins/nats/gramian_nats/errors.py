@@ -49,6 +49,10 @@ class TlsCut(Exception):
     """An encrypted connection ended before the server said that all is well."""
 
 
+class Misbehaved(OSError):
+    """The server sends what makes no sense, or more than it may. An OSError, for nats-py ends the connection then."""
+
+
 class LineClosed(Exception):
     """The connection ended while something waited for an answer."""
 
@@ -116,6 +120,7 @@ _TABLE: tuple[tuple[_Match, type[TransportError], str], ...] = (
     (TlsCut, TransportUnavailable, "ended the TLS connection early: {hints.cert_hint} if it asks for a certificate"),
     (ssl.SSLCertVerificationError, TransportRefused, "cannot be trusted: {words}: {hints.ca_hint}"),
     (ssl.SSLError, TransportRefused, "does not agree on TLS: {words}: {hints.cert_hint} if it asks for a certificate"),
+    (Misbehaved, TransportUnavailable, "cannot be used: it sends {words}"),
     (TimeoutError, TransportUnavailable, "did not answer in time: try again, or raise nats_req_timeout"),
     (OSError, TransportUnavailable, "cannot be reached: {words}"),
     (ApiError, TransportRefused, "refuses: {words}"),

@@ -38,7 +38,12 @@ def blob_subjects(fed_id: str) -> str:
 
 def peer_blob_subjects(fed_id: str, peer_id: str) -> str:
     """Matches the chunks of one peer's blobs."""
-    return f"grm.{check_hex_id(fed_id, 'fed_id')}.b.{check_hex_id(peer_id, 'peer_id')}.*.*"
+    return f"{peer_prefix(fed_id, peer_id)}*.*"
+
+
+def peer_prefix(fed_id: str, peer_id: str) -> str:
+    """What the subjects of a peer's blobs share; the blob's id and an index follow."""
+    return f"grm.{check_hex_id(fed_id, 'fed_id')}.b.{check_hex_id(peer_id, 'peer_id')}."
 
 
 def nudge_subject(fed_id: str) -> str:
@@ -47,8 +52,7 @@ def nudge_subject(fed_id: str) -> str:
 
 def blob_prefix(fed_id: str, peer_id: str, blob_id: str) -> str:
     """What the subjects of a blob's chunks share; an index follows."""
-    owner = f"{check_hex_id(fed_id, 'fed_id')}.b.{check_hex_id(peer_id, 'peer_id')}"
-    return f"grm.{owner}.{check_hex_id(blob_id, 'blob_id')}."
+    return f"{peer_prefix(fed_id, peer_id)}{check_hex_id(blob_id, 'blob_id')}."
 
 
 def chunk_subjects(fed_id: str, peer_id: str, blob_id: str, count: int) -> list[str]:

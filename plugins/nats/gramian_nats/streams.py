@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gramian.errors import TransportRefused
+from gramian_nats.answers import StreamInfo, SubjectsPage
 from gramian_nats.connection import Connection
 from gramian_nats.errors import (
     NO_JETSTREAM,
@@ -23,7 +24,9 @@ from gramian_nats.errors import (
 from gramian_nats.names import blob_stream, blob_subjects, head_stream, head_subjects, roster_subject
 
 MAX_MESSAGE_BYTES = 2**20
-"""Largest message in either stream, headers included."""
+"""Largest message in the stream of blobs, headers included."""
+MAX_ENTRY_BYTES = 400_000
+"""Largest roster or head, headers included: a roster has at most 350,000 bytes, and one stream holds both."""
 _ATTEMPTS = 4
 _PAUSE_S = 0.05
 
@@ -69,6 +72,7 @@ def head_config(fed_id: str, replicas: int = 1) -> dict[str, Any]:
         "subjects": [roster_subject(fed_id), head_subjects(fed_id)],
         "storage": "file",
         "max_bytes": -1,
+        "max_msg_size": MAX_ENTRY_BYTES,
         "num_replicas": replicas,
         "allow_msg_ttl": False,
     }
@@ -112,13 +116,13 @@ async def present_subjects(connection: Connection, stream: str, subject_filter: 
     while len(present) < limit:
         query = {"subjects_filter": subject_filter, "offset": len(present)}
         try:
-            answer = await connection.ask_api(f"STREAM.INFO.{stream}", query)
+            answer = await connection.ask_api_for(SubjectsPage, f"STREAM.INFO.{stream}", query)
         except ApiError as error:
             if error.code == STREAM_NOT_FOUND:
                 return set()
             raise
         connection.progressed()
-        page = (answer.get("state") or {}).get("subjects") or {}
+        page = answer.state.subjects or {}
         if not page.keys() - present:
             break
         present.update(page)
@@ -128,34 +132,35 @@ async def present_subjects(connection: Connection, stream: str, subject_filter: 
 async def _created_or_found(connection: Connection, config: Mapping[str, Any]) -> Mapping[str, Any]:
     """The configuration in force. An equal stream answers as if it were just created."""
     try:
-        answer = await _created(connection, config)
+        return await _created(connection, config)
     except ApiError as error:
         if error.code != STREAM_NAME_IN_USE:
             raise
-        answer = await connection.ask_api(f"STREAM.INFO.{config['name']}", {})
+        return (await connection.ask_api_for(StreamInfo, f"STREAM.INFO.{config['name']}", {})).config
     except NoResponders:
         raise TransportRefused(
             f"NATS at {connection.host.address} has JetStream disabled for this login: enable it"
         ) from None
-    found = answer.get("config")
-    return found if isinstance(found, dict) else {}
 
 
 async def _created(connection: Connection, config: Mapping[str, Any]) -> Mapping[str, Any]:
     """Ask again when the store was not made: the server still removes its folder after the account's last stream."""
+    subject = f"STREAM.CREATE.{config['name']}"
     for _ in range(_ATTEMPTS - 1):
         try:
-            return await connection.ask_api(f"STREAM.CREATE.{config['name']}", config)
+            return (await connection.ask_api_for(StreamInfo, subject, config)).config
         except ApiError as error:
             if error.code != STREAM_NOT_MADE:
                 raise
         await asyncio.sleep(_PAUSE_S)
-    return await connection.ask_api(f"STREAM.CREATE.{config['name']}", config)
+    return (await connection.ask_api_for(StreamInfo, subject, config)).config
 
 
 def _judge(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> None:
     """Raise TransportRefused unless `found` keeps every rule of `wanted` (servers leave out what is off)."""
     binding = {key: value for key, value in wanted.items() if key not in _OPERATORS_CHOICE}
+    if found.get("max_msg_size") == MAX_MESSAGE_BYTES:
+        del binding["max_msg_size"]  # what earlier versions gave the heads too
     wrong = [key for key, value in binding.items() if _plain(found.get(key)) != _plain(value)]
     wrong += [key for key in _MUST_BE_ABSENT if found.get(key)]
     if wrong:
@@ -167,4 +172,4 @@ def _judge(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> None:
 
 def _plain(value: Any) -> Any:
     """Off, zero and left out are the same; the order of subjects does not matter."""
-    return sorted(value) if isinstance(value, list) else value or None
+    return sorted(map(str, value)) if isinstance(value, list) else value or None

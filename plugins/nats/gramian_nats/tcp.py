@@ -8,6 +8,8 @@ from urllib.parse import ParseResult
 
 from nats.aio.transport import TcpTransport
 
+from gramian_nats.errors import Misbehaved
+
 
 class _TlsProtocol(asyncio.StreamReaderProtocol):
     def eof_received(self) -> bool:
@@ -40,6 +42,14 @@ class TcpLine(TcpTransport):
             raise
         assert line is not None
         self._io_reader, self._io_writer = reader, asyncio.StreamWriter(line, protocol, reader, loop)
+
+    async def readline(self) -> bytes:
+        """One of the lines that begin a connection. Raises Misbehaved at one that is longer than `connect` allows."""
+        try:
+            line: bytes = await super().readline()  # type: ignore[no-untyped-call]
+        except ValueError as error:
+            raise Misbehaved("a line that does not end") from error
+        return line
 
     def abort(self) -> None:
         """Drop the socket with whatever is still to be sent."""

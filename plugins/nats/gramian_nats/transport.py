@@ -12,9 +12,9 @@ from gramian.errors import ContentMissing, RevisionConflict, TransportUnavailabl
 from gramian.ports import MAX_CUT_PEERS, Cut, Limits, Traffic
 from gramian_nats import member_logins, names
 from gramian_nats.allowed import require_allowed
-from gramian_nats.blobs import absent_chunks, free_chunks, get_chunks, put_chunks
+from gramian_nats.blobs import absent_chunks, free_chunks, free_subjects, get_chunks, put_chunks
 from gramian_nats.connection import Connection, Meter
-from gramian_nats.entries import read_cut, read_entries, write_entry
+from gramian_nats.entries import limit_bytes, read_cut, read_entries, write_entry
 from gramian_nats.listener import MAX_NUDGE_BYTES, Listener
 from gramian_nats.loop import LoopThread, shared_loop
 from gramian_nats.member_logins import FROM_REDEMPTION
@@ -177,6 +177,13 @@ class NatsLink:
         except ContentMissing:  # the stream went in between, and the blob with it
             return
 
+    def free_peer(self, fed_id: str, peer_id: str) -> None:
+        stream, subjects = names.blob_stream(fed_id), names.peer_blob_subjects(fed_id, peer_id)
+        try:
+            self._call(lambda line: free_subjects(line, stream, subjects, names.peer_prefix(fed_id, peer_id)))
+        except ContentMissing:
+            return
+
     def nudge(self, fed_id: str, data: bytes) -> None:
         subject = names.nudge_subject(fed_id)
         if len(data) > MAX_NUDGE_BYTES:
@@ -224,6 +231,8 @@ class NatsLink:
 
     def _put(self, fed_id: str, subject: str, data: bytes, expect: str | None) -> str:
         """Compare-and-set. A lost answer leaves open what happened, so the entry is read back then."""
+        if len(data) > limit_bytes(fed_id, subject):
+            raise ValueError(f"an entry has at most {limit_bytes(fed_id, subject)} bytes, not {len(data)}")
         half_s = self._options.timeout_s / 2
         try:
             return self._call(lambda line: write_entry(line, fed_id, subject, data, expect), half_s)

@@ -12,9 +12,10 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from nats.aio.transport import WebSocketTransport
 
-from gramian_nats.errors import TlsCut
+from gramian_nats.errors import Misbehaved, TlsCut
+from gramian_nats.parser import MAX_LINE_BYTES
 
-MAX_FRAME_BYTES = 2**26
+MAX_FRAME_BYTES = 2**25
 """Far above what a server sends at once; nats-py sets no limit."""
 
 
@@ -71,6 +72,23 @@ class PinnedWebSocket(WebSocketTransport):
             raise TlsCut from error
         except aiohttp.ClientError as error:
             raise ConnectionError(f"it is no NATS WebSocket ({type(error).__name__})") from error
+
+    async def read(self, buffer_size: int) -> bytes:  # noqa: ARG002 - a frame comes as a whole
+        """The next frame. Raises Misbehaved at one of more than MAX_FRAME_BYTES."""
+        try:
+            frame: bytes = await super().readline()  # type: ignore[no-untyped-call]
+        except ConnectionError as error:
+            if isinstance(error.__cause__, aiohttp.WebSocketError):
+                raise Misbehaved(f"what is no WebSocket message, or too large a one ({error.__cause__})") from error
+            raise
+        return frame
+
+    async def readline(self) -> bytes:
+        """One of the lines that begin a connection. Raises Misbehaved at one of more than MAX_LINE_BYTES."""
+        line = await self.read(0)
+        if len(line) > MAX_LINE_BYTES:
+            raise Misbehaved("a line that does not end")
+        return line
 
     def at_eof(self) -> bool:
         return self._ws is None or self._ws.closed

@@ -24,12 +24,17 @@ def head(fed_id: str, peer_id: str) -> str:
     return f"{prefix(fed_id)}heads/{check_hex_id(peer_id, 'peer_id')}"
 
 
+def blobs(fed_id: str, peer_id: str) -> str:
+    """What the keys of a peer's blobs begin with."""
+    return f"{prefix(fed_id)}blobs/{check_hex_id(peer_id, 'peer_id')}/"
+
+
 def chunks(fed_id: str, peer_id: str, blob_id: str, count: int) -> list[str]:
     """The keys of a blob's chunks, in order. Raises ValueError unless 1 <= count <= MAX_CHUNKS."""
     if not 1 <= count <= MAX_CHUNKS:
         raise ValueError(f"a blob has 1 to {MAX_CHUNKS} chunks, not {count}")
-    peer, blob = check_hex_id(peer_id, "peer_id"), check_hex_id(blob_id, "blob_id")
-    return [f"{prefix(fed_id)}blobs/{peer}/{blob}/{index}" for index in range(count)]
+    blob = check_hex_id(blob_id, "blob_id")
+    return [f"{blobs(fed_id, peer_id)}{blob}/{index}" for index in range(count)]
 
 
 def queue(fed_id: str, peer_id: str) -> str:

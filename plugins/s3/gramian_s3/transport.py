@@ -128,14 +128,7 @@ class S3Link:
     def destroy(self, fed_id: str) -> None:
         """The mark of the place first, so that nobody writes to it any more, then whatever lies there."""
         self._remove([keys.place(fed_id)])
-        for _ in range(MAX_SWEEPS):
-            found = self._calls.one(lambda _: self._bucket.listed(keys.prefix(fed_id)))
-            if not found:
-                return
-            self._remove(found)
-        raise TransportUnavailable(
-            f"the bucket {self._options.bucket} has more objects of this federation than can be removed at once"
-        )
+        self._sweep(keys.prefix(fed_id))
 
     def cut(self, fed_id: str, peers: Sequence[str]) -> Cut:
         """The roster before and after the heads is the same one, so that all of it stood at one moment."""
@@ -192,6 +185,9 @@ class S3Link:
         where = keys.chunks(fed_id, peer_id, blob_id, count)
         for start in range(0, count, MAX_DELETES):
             self._remove(where[start : start + MAX_DELETES])
+
+    def free_peer(self, fed_id: str, peer_id: str) -> None:
+        self._sweep(keys.blobs(fed_id, peer_id))
 
     def nudge(self, fed_id: str, data: bytes) -> None:
         """Nothing without a topic: the others pulse on schedule."""
@@ -279,6 +275,16 @@ class S3Link:
             return lambda _: self._bucket.revision(key)
 
         return self._calls.all(map(look, where))
+
+    def _sweep(self, prefix: str) -> None:
+        for _ in range(MAX_SWEEPS):
+            found = self._calls.one(lambda _: self._bucket.listed(prefix))
+            if not found:
+                return
+            self._remove(found)
+        raise TransportUnavailable(
+            f"the bucket {self._options.bucket} has more objects of this federation than can be removed at once"
+        )
 
     def _remove(self, where: Sequence[str]) -> None:
         self._calls.one(lambda _: self._bucket.remove(where))

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
+
 import pytest
 
 from gramian.node import Node
 from gramian.usecases.federation import journal
 from gramian.usecases.projects.lifecycle import Project
+
+
+def later_each_time(node: Node) -> Node:
+    """The node with a clock that goes on by a second whenever it is read."""
+    seconds = itertools.count(1_700_000_000)
+    return dataclasses.replace(node, clock=lambda: float(next(seconds)))
 
 
 def test_reasons_that_differ_in_numbers_are_one_line_with_the_newest(node: Node, project: Project) -> None:
@@ -22,6 +31,7 @@ def test_peer_that_is_refused_for_ever_new_reasons_pushes_nothing_else_out(
 ) -> None:
     """Of its lines the newest stay, of everybody else's all."""
     monkeypatch.setattr(journal, "MAX_LINES", 60)
+    node = later_each_time(node)
     journal.error(node, project, "the disk is full")
     journal.error(node, project, "the head is not signed by it", "honest")
     for number in range(100):
@@ -35,6 +45,7 @@ def test_peer_that_is_refused_for_ever_new_reasons_pushes_nothing_else_out(
 def test_log_keeps_its_newest_lines(node: Node, project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever they are of."""
     monkeypatch.setattr(journal, "MAX_LINES", 30)
+    node = later_each_time(node)
     for number in range(50):
         journal.error(node, project, f"no {'x' * number} here", f"{number:02d}" if number % 2 else "")
     lines = journal.error_lines(node, project)

@@ -313,6 +313,15 @@ def running_line(upstream: str) -> Iterator[Line]:
 
 
 @pytest.fixture
+def silent(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The address of a server that takes connections and never answers; clients that are made now soon give up."""
+    monkeypatch.setattr(clients, "_READ_TIMEOUT_S", {})
+    monkeypatch.setattr(clients, "_OTHER_READ_TIMEOUT_S", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+@pytest.fixture
 def line(emulator: Any) -> Iterator[Line]:
     with running_line(emulator.url) as line:
         yield line

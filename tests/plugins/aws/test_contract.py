@@ -16,12 +16,15 @@ from gramian.testing.processes import BlobStoreAcrossProcesses, StateStoreAcross
 from gramian.testing.state import StateStoreContract, race
 from gramian.testing.tokens import TokenStoreContract
 from gramian_aws.dynamodb import DynamoStateStore
+from gramian_aws.dynamodb_table import Table
 from gramian_aws.s3 import S3BlobStore
 from gramian_aws.s3_bucket import Bucket
 from gramian_aws.tokens import DynamoTokenStore
 
 
 class TestState(StateStoreContract):
+    patience_s = 20
+
     @pytest.fixture
     def open_again(self, clock, table):
         return lambda: DynamoStateStore(table, clock=clock)
@@ -30,9 +33,14 @@ class TestState(StateStoreContract):
     def store(self, open_again):
         return open_again()
 
+    @pytest.fixture
+    def unreachable(self, silent, make_client):
+        return lambda: DynamoStateStore(Table("table", make_client("dynamodb", silent), patience_s=1))
+
 
 class TestTokens(TokenStoreContract):
     threads = 64
+    patience_s = 20
 
     @pytest.fixture
     def open_again(self, table):
@@ -42,8 +50,14 @@ class TestTokens(TokenStoreContract):
     def store(self, open_again):
         return open_again()
 
+    @pytest.fixture
+    def unreachable(self, silent, make_client):
+        return lambda: DynamoTokenStore(Table("table", make_client("dynamodb", silent), patience_s=1))
+
 
 class TestBlobs(BlobStoreContract):
+    patience_s = 20
+
     @pytest.fixture
     def open_again(self, s3, bucket):
         return lambda: S3BlobStore(Bucket(bucket, client=s3), prefix="node/")
@@ -51,6 +65,10 @@ class TestBlobs(BlobStoreContract):
     @pytest.fixture
     def store(self, open_again):
         return open_again()
+
+    @pytest.fixture
+    def unreachable(self, silent, make_client):
+        return lambda: S3BlobStore(Bucket("bucket", client=make_client("s3", silent)), prefix="node/")
 
 
 def test_group_from_many_threads_has_one_winner(table):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import Any
 
 import pytest
@@ -9,8 +10,39 @@ import pytest
 from gramian import plugins
 from gramian.errors import PluginError, StoreError
 from gramian.settings import Settings
+from gramian.testing import contract
 from gramian_aws import clients
 from gramian_aws.identity import CLOCKS_DIFFER_S, AwsIdentity, deadline_of, instance_until, is_earlier_attempt
+
+ENDED_S = 1 + 1 + CLOCKS_DIFFER_S + 1
+"""A mark is good until its last second is over, and then for as long as clocks may differ; one for the test."""
+
+
+class OnEmulator:
+    """With a secret of its own."""
+
+    @pytest.fixture
+    def settings(self, emulator: Any, monkeypatch: pytest.MonkeyPatch) -> Settings:
+        for name, value in emulator.environment.items():
+            monkeypatch.setenv(name, value)
+        made = clients.client("secretsmanager").create_secret(Name=uuid.uuid4().hex, SecretString="x1" * 32)
+        return Settings.from_env({"GRAMIAN_AWS_MASTER_KEY_SECRET": made["ARN"], **self.environment})
+
+
+class TestContract(OnEmulator, contract("identity.aws")):
+    """Of processes that live long."""
+
+    @pytest.fixture
+    def unreachable(self, silent: str, monkeypatch: pytest.MonkeyPatch) -> Any:
+        credentials = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
+        for name, value in {**credentials, "AWS_ENDPOINT_URL": silent}.items():
+            monkeypatch.setenv(name, value)
+        return lambda: AwsIdentity("arn", 60)
+
+
+@pytest.mark.slow
+class TestEnds(OnEmulator, contract("identity.aws", environment={"GRAMIAN_AWS_LIFETIME_S": "1"}, end_s=ENDED_S)):
+    """Of processes that have surely ended after a second."""
 
 
 class Secrets:

@@ -60,6 +60,10 @@ class TestUploads(UploadStoreContract):
     def put(self, put):
         return put
 
+    @pytest.fixture
+    def unreachable(self, silent, make_client):
+        return lambda: S3UploadStore(Bucket("bucket", client=make_client("s3", silent)), prefix="node/")
+
 
 def test_ticket_signs_name_size_type_and_that_nothing_is_there(store, space):
     """What AWS then enforces, whatever an emulator does."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import time
 
 from broken_publish import plugin
 
-from gramian.errors import BlobMissing
+from gramian.errors import BlobMissing, StoreError
 from gramian_local._files import make_directory
 from gramian_local.blobs import FileBlobStore
 
@@ -69,6 +70,31 @@ class RefusesTheSecondDelete(FileBlobStore):
         super().delete(space, digest)
 
 
+class ListsTheFirstPage(FileBlobStore):
+    """One answer of the service's."""
+
+    def list(self, space):
+        return itertools.islice(super().list(space), 1000)
+
+
+class ClearsTheFirstPage(FileBlobStore):
+    """What one request can delete."""
+
+    def clear(self, space):
+        for info in itertools.islice(super().list(space), 1000):
+            self.delete(space, info.digest)
+
+
+class ForgetsInAnOutage(FileBlobStore):
+    """A service that does not answer has no blobs."""
+
+    def get(self, space, digest):
+        try:
+            return super().get(space, digest)
+        except StoreError as error:
+            raise BlobMissing(digest) from error
+
+
 def _store(kind):
     return plugin("gramian_blob_store", lambda home: kind(home / "blobs"))
 
@@ -78,3 +104,6 @@ keeps_first_time = _store(KeepsFirstTime)
 loses_the_last_chunk = _store(LosesTheLastChunk)
 writes_in_place = _store(WritesInPlace)
 refuses_the_second_delete = _store(RefusesTheSecondDelete)
+lists_the_first_page = _store(ListsTheFirstPage)
+clears_the_first_page = _store(ClearsTheFirstPage)
+forgets_in_an_outage = _store(ForgetsInAnOutage)

@@ -9,6 +9,7 @@ import time
 from broken_publish import plugin
 from msgspec.structs import replace
 
+from gramian.errors import StoreError
 from gramian.ports import ANY, Check, Item, Put
 from gramian_local.state import SqliteStateStore
 
@@ -95,10 +96,30 @@ class FoldsNames(SqliteStateStore):
         return super().get(partition, key.lower())
 
 
+class Empty:
+    """Instead of an error."""
+
+    def get(self, partition, key):
+        return None
+
+    def write(self, *writes): ...
+
+    def close(self): ...
+
+
+def _forgetful(home):
+    """A database that cannot be reached has nothing in it."""
+    try:
+        return SqliteStateStore(home / "state.db")
+    except StoreError:
+        return Empty()
+
+
 def _store(kind):
     return plugin("gramian_state_store", lambda home: kind(home / "state.db"))
 
 
+forgets_in_an_outage = plugin("gramian_state_store", _forgetful)
 _fresh = itertools.count()
 ignores_expectations = _store(IgnoresExpectations)
 writes_one_by_one = _store(WritesOneByOne)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from types import SimpleNamespace
@@ -114,6 +115,80 @@ class PulsesTwice(LocalScheduler):
         super().start(twice)
 
 
+class IgnoresItsSchedule(LocalScheduler):
+    """Pulses when it is asked to, never by itself."""
+
+    def set(self, cid, pid, schedule):
+        super().set(cid, pid, "d366")
+
+
+class PulsesOnce(LocalScheduler):
+    """A timer that nobody sets again."""
+
+    def start(self, run_pulse):
+        def once(cid, pid):
+            self.remove(cid, pid)
+            run_pulse(cid, pid)
+
+        super().start(once)
+
+
+class Queue:
+    """Has jobs executed elsewhere, as far as callers can tell."""
+
+    patience_s = 60.0
+
+    def __init__(self, home):
+        self._home = home
+        self._numbers = itertools.count()
+
+    def submit(self, cid, number, execute):
+        return f"{cid}-{next(self._numbers)}"
+
+    def failure(self, handle):
+        return ""
+
+    def close(self): ...
+
+
+class ExecutesHereToo(Queue):
+    """A job runs twice."""
+
+    def submit(self, cid, number, execute):
+        threading.Thread(target=execute, daemon=True).start()
+        return super().submit(cid, number, execute)
+
+
+class OneHandleForAll(Queue):
+    """The user's name, say."""
+
+    def submit(self, cid, number, execute):
+        return cid
+
+
+class NamesNothing(Queue):
+    """No name is an empty text."""
+
+    def submit(self, cid, number, execute):
+        return None
+
+
+class GivesUpAtOnce(Queue):
+    """What is not found yet has failed."""
+
+    def failure(self, handle):
+        return f"there is no job {handle}"
+
+
+class RaisesAsItCame(Queue):
+    """The library's own errors."""
+
+    def submit(self, cid, number, execute):
+        if not self._home.exists():
+            raise ConnectionError("nobody is there")
+        return super().submit(cid, number, execute)
+
+
 @hookimpl
 def _raises(event):
     event.reason.encode("ascii")
@@ -131,7 +206,7 @@ def _compute(kind):
 def _scheduler(kind):
     @hookimpl
     def gramian_scheduler(state):
-        return kind(state, poll_s=0.02)
+        return kind(state, lambda: time.time(), poll_s=0.02)
 
     return SimpleNamespace(gramian_api="1", gramian_scheduler=gramian_scheduler)
 
@@ -146,6 +221,13 @@ dies_of_a_failure = plugin("gramian_job_runner", lambda _home: DiesOfAFailure())
 forgets_the_old_entry = _scheduler(ForgetsTheOldEntry)
 pulses_everything = _scheduler(PulsesEverything)
 pulses_twice = _scheduler(PulsesTwice)
+ignores_its_schedule = _scheduler(IgnoresItsSchedule)
+pulses_once = _scheduler(PulsesOnce)
+executes_here_too = plugin("gramian_job_runner", ExecutesHereToo)
+one_handle_for_all = plugin("gramian_job_runner", OneHandleForAll)
+names_nothing = plugin("gramian_job_runner", NamesNothing)
+gives_up_at_once = plugin("gramian_job_runner", GivesUpAtOnce)
+raises_as_it_came = plugin("gramian_job_runner", RaisesAsItCame)
 stumbles_over_letters = SimpleNamespace(gramian_api="1", gramian_snapshot_refused=_raises)
 dawdles = SimpleNamespace(
     gramian_api="1",

@@ -317,6 +317,23 @@ def raw_request() -> Callable[..., dict[str, Any]]:
     return request
 
 
+@pytest.fixture
+def raw_store() -> Callable[..., None]:
+    """Stores a message with headers, and under a subject (as Latin-1), that no client library sends."""
+
+    def store(port: int, subject: str, block: bytes, data: bytes) -> None:
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as line:
+            about = b"HPUB %b stored %d %d\r\n" % (subject.encode("latin-1"), len(block), len(block) + len(data))
+            line.sendall(
+                b'CONNECT {"verbose":false,"headers":true}\r\nSUB stored 1\r\n' + about + block + data + b"\r\n"
+            )
+            received = b""
+            while b'"seq":' not in received:
+                received += line.recv(65_536)
+
+    return store
+
+
 class Listening:
     """A server on loopback that hands each connection to `serve` in a thread."""
 
@@ -377,6 +394,21 @@ class PretendServer(Listening):
                 connection.sendall(b"PONG\r\n")
                 if self._stops_reading:
                     return
+
+
+@pytest.fixture
+def listening() -> Iterator[type[Listening]]:
+    """A class to make servers of, which are closed when the test ends."""
+    started: list[Listening] = []
+
+    class Kept(Listening):
+        def __init__(self, serve: Callable[[socket.socket], None]) -> None:
+            super().__init__(serve)
+            started.append(self)
+
+    yield Kept
+    for each in started:
+        each.close()
 
 
 @pytest.fixture

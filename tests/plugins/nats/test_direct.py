@@ -12,6 +12,8 @@ import pytest
 from gramian.errors import TransportUnavailable
 from gramian_nats.connection import Inbox, Reply
 from gramian_nats.direct import Batch, Stored, last_messages
+from gramian_nats.errors import Misbehaved
+from gramian_nats.parser import headers
 
 SUBJECTS = ["grm.ab.h.01", "grm.ab.h.02"]
 END = Reply(204, {"Description": "EOB", "Nats-Num-Pending": "0"}, b"")
@@ -80,7 +82,7 @@ def test_message_on_another_subject_is_left_out() -> None:
 @pytest.mark.parametrize(
     "reply",
     [
-        stored(SUBJECTS[0], stream="GRM_cd_H"),
+        stored("grm.cd.h.01", stream="GRM_cd_H"),
         stored(SUBJECTS[0], sequence="0"),
         stored(SUBJECTS[0], sequence="-1"),
         stored(SUBJECTS[0], sequence="\u0661"),
@@ -102,3 +104,30 @@ def test_messages_beyond_what_was_asked_are_an_error() -> None:
         read([stored("grm.ab.h.03")] * 10)
     with pytest.raises(TransportUnavailable, match="more of stream"):
         read([stored(SUBJECTS[0], data=bytes(2**21)), END])
+
+
+def test_inbox_counts_headers_too() -> None:
+    """A thousand short ones take up more than they have bytes."""
+    inbox, many = Inbox("unused"), {str(number): "" for number in range(100_000)}
+    for _ in range(2):
+        inbox.put(Reply(0, many, b""))
+    with pytest.raises(Misbehaved):
+        inbox.put(Reply(0, many, b""))
+
+
+@pytest.mark.parametrize(
+    ("block", "found"),
+    [
+        (b"NATS/1.0\r\nA: b\r\nA:c\r\n\r\n", {"A": "c"}),
+        (b"NATS/1.0 404 No Results\r\n\r\n", {"Status": "404", "Description": "No Results"}),
+        (b"NATS/1.0 503\r\n\r\n", {"Status": "503", "Description": ""}),
+        (b"NATS/1.0 204 EOB\r\nNats-Num-Pending: 0\r\n\r\n", {"Status": "204", "Nats-Num-Pending": "0"}),
+        (b"NATS/1.0 \xff\xfe\xfdNats-Stream: x\r\nNats-Sequence: 7\r\n\r\n", {"Nats-Sequence": "7"}),
+        (b"junkNats-Stream: x\r\nNats-Sequence: 7\r\n\r\n", {"Nats-Sequence": "7"}),
+        (b"", {}),
+        (b"\r\n\xff:\xff", {}),
+    ],
+)
+def test_headers_are_read_whatever_they_are(block: bytes, found: dict[str, str]) -> None:
+    """A stranger can store any, before those that the server adds."""
+    assert found.items() <= headers(block).items()

@@ -66,12 +66,15 @@ def test_calls_mute_server_each_time_out(pretend_server: Pretend, transport: Nat
     """No call waits for ever on a server that stops answering once connected."""
     calls: list[Callable[[Any], object]] = [
         lambda link: link.create(fed_id, max_blob_bytes=2**20),
+        lambda link: link.destroy(fed_id),
         lambda link: link.cut(fed_id, [PEER]),
+        lambda link: link.put_roster(fed_id, b"roster", expect=None),
         lambda link: link.put_head(fed_id, PEER, b"head", expect=None),
         lambda link: link.put_blob(fed_id, PEER, "01", [bytes(link.chunk_bytes)] * 40),
         lambda link: link.get_blob(fed_id, PEER, "01", 3, max_bytes=100),
         lambda link: link.missing_chunks(fed_id, PEER, "01", 3),
         lambda link: link.free_blob(fed_id, PEER, "01", 3),
+        lambda link: link.free_peer(fed_id, PEER),
         lambda link: link.nudge(fed_id, b"news"),
         lambda link: link.listen(fed_id, PEER, print),
     ]

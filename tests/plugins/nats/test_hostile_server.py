@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 import gramian_nats.blobs
+import gramian_nats.entries
 from gramian.client import BadRequest
 from gramian.errors import ContentMissing
 from gramian_nats.blobs import free_chunks
@@ -95,6 +96,41 @@ def test_blob_that_is_freed_between_two_batches_is_missing_not_mixed(
     link.close()
 
 
+@pytest.mark.parametrize(
+    ("block", "junk"),
+    [(b"NATS/1.0\r\n\r\n", bytes(390_000)), (b"NATS/1.0 \xff\xff\xff", b"junk"), (b"junk", b"junk")],
+    ids=["large", "headers that are no text", "headers that are none"],
+)
+def test_junk_in_place_of_all_heads_and_the_roster_is_replaced_by_their_owners(
+    site: Callable[[str], Any],
+    start_server: StartServer,
+    assert_converged: Callable[..., None],
+    raw_store: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    block: bytes,
+    junk: bytes,
+) -> None:
+    """By whoever has a login: each node reads past the others' to its own, however often that is needed."""
+    monkeypatch.setattr(gramian_nats.entries, "GROUP_BYTES", 2**19)
+    server = start_server()
+    sites = [site(name) for name in ("one", "two", "three")]
+    sites[0].create(nats_hosts=server.url)
+    for each in sites[1:]:
+        each.client.join("study", sites[0].invite())
+    for each in sites:
+        each.learn(20)
+    for each in sites * 2:
+        each.client.sync("study")
+    about = sites[0].client.federation_info("study")
+    subjects = [f"grm.{about['fed_id']}.r", *(f"grm.{about['fed_id']}.h.{id_}" for id_ in about["peersInfo"])]
+    for subject in subjects:
+        raw_store(server.port, subject, block, junk)
+    sites[0].learn(25)
+    for each in sites * 2:
+        each.client.sync("study")
+    assert_converged(sites, 85)
+
+
 @pytest.mark.slow
 def test_hundred_thousand_foreign_subjects_delay_nobody_for_long(
     site: Callable[[str], Any], start_server: StartServer, assert_converged: Callable[..., None]
@@ -130,6 +166,33 @@ def test_hundred_thousand_foreign_subjects_delay_nobody_for_long(
     assert time.monotonic() - started < 4 * (usual_s + 5)
     assert_converged(sites, 90)
     assert [line for each in sites for line in each.client.error_log("study")] == []
+
+
+@pytest.mark.slow
+def test_ninety_nine_thousand_subjects_beside_a_blob_hide_no_chunk_of_it(
+    start_server: StartServer, transport: NatsTransport, fed_id: str
+) -> None:
+    """The server lists up to 100,000 on one page, which is far larger than its max_payload."""
+    server = start_server()
+    link = transport.open({"nats_hosts": server.url})
+    link.create(fed_id, max_blob_bytes=2**27)
+    link.put_blob(fed_id, PEER, "01" * 16, [b"chunk"] * 3)
+
+    async def flood() -> None:
+        client = await nats.connect(server.url, allow_reconnect=False)
+        for number in range(99_000):
+            await client.publish(f"grm.{fed_id}.b.{PEER}.{'01' * 16}.{number + 10}", b"x")
+        await client.request(f"grm.{fed_id}.b.{PEER}.{'01' * 16}.10", b"x", timeout=60)
+        await client.close()
+
+    asyncio.run(flood())
+    assert link.missing_chunks(fed_id, PEER, "01" * 16, 4) == [3]
+    link.free_peer(fed_id, PEER)
+    deadline = time.monotonic() + 60
+    while link.missing_chunks(fed_id, PEER, "01" * 16, 3) != [0, 1, 2]:
+        assert time.monotonic() < deadline
+        link.free_peer(fed_id, PEER)
+        time.sleep(1)
 
 
 FROZEN = """

@@ -20,7 +20,7 @@ from click.testing import CliRunner
 from nats.aio.client import Client as NatsClient
 
 from gramian.client import BadRequest
-from gramian.errors import ContentMissing, InvalidRequest, TransportError, TransportRefused
+from gramian.errors import ContentMissing, InvalidRequest, TransportError, TransportFull, TransportRefused
 from gramian_local.cli.main import cli
 from gramian_local.nats_server import NatsServer
 from gramian_nats.transport import NatsTransport
@@ -201,6 +201,25 @@ def test_shared_login_can_be_abused_by_the_same_means(
     except ContentMissing:
         return
     assert C not in heads or heads[C].data != b"genuine"
+
+
+def test_room_that_an_isolated_member_fills_is_freed_by_the_admin(
+    start_server: StartServer, opened: Callable[..., Any], fed_id: str
+) -> None:
+    """No permission divides the room, so others wait for that; what they have published stays."""
+    server = start_server(
+        config=server_config(printed(fed_id, "--account", "--name", "study", "--peer", f"b={B}", "--peer", f"c={C}"))
+    )
+    admin, filler, victim = (opened(server, user) for user in ("study_admin", "b", "c"))
+    admin.create(fed_id, max_blob_bytes=2**24)
+    victim.put_blob(fed_id, C, "01", [b"mine"])
+    with pytest.raises(TransportFull):
+        filler.put_blob(fed_id, B, "01", [bytes(filler.chunk_bytes)] * 20)
+    with pytest.raises(TransportFull):
+        victim.put_blob(fed_id, C, "02", [bytes(victim.chunk_bytes)])
+    admin.free_peer(fed_id, B)
+    victim.put_blob(fed_id, C, "02", [bytes(victim.chunk_bytes)])
+    assert victim.get_blob(fed_id, C, "01", 1, max_bytes=100) == [b"mine"]
 
 
 def test_isolated_member_cannot_answer_others(

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import secrets
 import time
 from collections.abc import Callable
 from typing import Any
 
+import nats
 import pytest
 
-from gramian.errors import ContentMissing, TransportFull, TransportRefused
+from gramian.errors import ContentMissing, TransportFull, TransportRefused, TransportUnavailable
 from gramian_local.nats_server import NatsServer
-from gramian_nats.streams import blob_config, head_config
+from gramian_nats import entries
+from gramian_nats.entries import MAX_HEAD_BYTES
+from gramian_nats.streams import MAX_ENTRY_BYTES, blob_config, head_config
 from gramian_nats.transport import NatsLink, NatsTransport
 
 StartServer = Callable[..., NatsServer]
@@ -189,6 +193,129 @@ def test_head_that_poses_as_a_status_hides_no_other(
     assert heads["ef"].revision == "1"
 
 
+@pytest.mark.parametrize("block", [b"NATS/1.0", b"NATS/1.0\r\nA: b", b"NATS/1.0 \xff\xff\xff", b"junk", b"\xff" * 12])
+def test_message_with_malformed_headers_hides_no_other(
+    link: NatsLink, nats_server: NatsServer, raw_store: Callable[..., None], fed_id: str, block: bytes
+) -> None:
+    """The server appends its own to whatever a stranger stored; owners see what to replace, heads and chunks alike."""
+    for subject in (f"h.{PEER}", f"b.{PEER}.01.1"):
+        raw_store(nats_server.port, f"grm.{fed_id}.{subject}", block, b"junk")
+    link.put_head(fed_id, "cd", b"head", expect=None)
+    heads = link.cut(fed_id, [PEER, "cd"]).heads
+    assert {peer_id: entry.data for peer_id, entry in heads.items()} == {PEER: b"junk", "cd": b"head"}
+    link.put_head(fed_id, PEER, b"restored", expect=heads[PEER].revision)
+    mark = link.put_blob(fed_id, PEER, "01", [b"chunk", b"chunk"])
+    raw_store(nats_server.port, f"grm.{fed_id}.b.{PEER}.01.0", block, b"junk")
+    assert link.get_blob(fed_id, PEER, "01", 2, max_bytes=100) == [b"junk", b"chunk"]
+    assert link.missing_chunks(fed_id, PEER, "01", 2, since=mark) == [0, 1]
+
+
+def test_head_of_a_stranger_is_bounded(
+    link: NatsLink, nats_server: NatsServer, raw_request: RawRequest, fed_id: str
+) -> None:
+    """The largest roster finds room, and nothing much larger; of a long head only so much is kept as shows it."""
+    link.put_roster(fed_id, bytes(350_000), expect=None)
+    answer = raw_request(nats_server.url, f"grm.{fed_id}.h.{PEER}", bytes(401_000))
+    assert answer["error"]["err_code"] == 10054
+    raw_request(nats_server.url, f"grm.{fed_id}.h.{PEER}", bytes(399_000))
+    cut = link.cut(fed_id, [PEER])
+    assert len(cut.roster.data) == 350_000
+    assert MAX_HEAD_BYTES < len(cut.heads[PEER].data) < 2 * MAX_HEAD_BYTES
+    link.put_head(fed_id, PEER, bytes(MAX_HEAD_BYTES), expect=cut.heads[PEER].revision)
+    assert link.cut(fed_id, [PEER]).heads[PEER].data == bytes(MAX_HEAD_BYTES)
+    with pytest.raises(ValueError, match="at most"):
+        link.put_head(fed_id, PEER, bytes(MAX_HEAD_BYTES + 1), expect=None)
+
+
+@pytest.mark.parametrize("largest_bytes", [MAX_ENTRY_BYTES, MIB])
+def test_cut_of_many_large_heads_is_read_in_groups(
+    transport: NatsTransport, nats_server: NatsServer, raw_request: RawRequest, fed_id: str, largest_bytes: int
+) -> None:
+    """Also from a stream that an earlier version made, which takes larger ones: everybody's is found."""
+    config = {**head_config(fed_id), "max_msg_size": largest_bytes}
+    made = raw_request(nats_server.url, f"$JS.API.STREAM.CREATE.{config['name']}", json.dumps(config).encode())
+    assert "error" not in made, made
+    link = transport.open({"nats_hosts": nats_server.url, "nats_req_timeout": "10"})
+    link.create(fed_id, max_blob_bytes=MIB)
+    peers = [f"{number:032x}" for number in range(70)]
+    link.put_head(fed_id, peers[0], b"first", expect=None)
+    asyncio.run(publish(nats_server.url, [f"grm.{fed_id}.h.{peer}" for peer in peers[1:-1]], largest_bytes - 2_000))
+    link.put_head(fed_id, peers[-1], b"last", expect=None)
+    link.put_roster(fed_id, b"roster", expect=None)
+    cut = link.cut(fed_id, peers)
+    assert list(cut.heads) == peers
+    assert (cut.roster.data, cut.heads[peers[0]].data, cut.heads[peers[-1]].data) == (b"roster", b"first", b"last")
+    assert {len(cut.heads[peer].data) for peer in peers[1:-1]} == {MAX_HEAD_BYTES + 1}
+    link.destroy(fed_id)
+
+
+def test_cut_in_groups_is_read_again_if_the_roster_changed_meanwhile(
+    link: NatsLink, nats_server: NatsServer, fed_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Heads and the roster that they are judged by stood there together; for ever it is not tried."""
+    peers = [f"{number:032x}" for number in range(30)]
+    asyncio.run(publish(nats_server.url, [f"grm.{fed_id}.h.{peer}" for peer in peers], 390_000))
+    revision = link.put_roster(fed_id, b"0", expect=None)
+    read, changes = entries.last_messages, 1
+
+    async def read_and_change(connection: Any, stream: str, subjects: Any, **keys: Any) -> Any:
+        nonlocal changes, revision
+        batch = await read(connection, stream, subjects, **keys)
+        subject = f"grm.{fed_id}.r"
+        if changes and len(subjects) > 1 and subject in {message.subject for message in batch.messages}:
+            changes -= 1
+            revision = await entries.write_entry(connection, fed_id, subject, b"%d" % changes, revision)
+        return batch
+
+    monkeypatch.setattr(entries, "last_messages", read_and_change)
+    assert link.cut(fed_id, peers).roster.revision == revision
+    changes = 100
+    with pytest.raises(TransportUnavailable, match="changes too quickly"):
+        link.cut(fed_id, peers)
+
+
+async def publish(url: str, subjects: list[str], size: int) -> None:
+    client = await nats.connect(url, allow_reconnect=False)
+    for subject in subjects:
+        await client.request(subject, bytes(size), timeout=10)
+    await client.close()
+
+
+def test_room_of_a_peer_is_freed_whatever_its_head_shows(
+    link: NatsLink, nats_server: NatsServer, raw_request: RawRequest, fed_id: str
+) -> None:
+    """All of its blobs and what is beside them, in a full stream too, and nobody else's."""
+    theirs = [secrets.token_bytes(link.chunk_bytes)] * 2
+    link.put_blob(fed_id, "cd" * 16, "01", theirs)
+    for number in range(7):
+        link.put_blob(fed_id, PEER, f"{number:x}", theirs)
+    raw_request(nats_server.url, f"grm.{fed_id}.b.{PEER}.no.id", b"junk")
+    with pytest.raises(TransportFull):
+        link.put_blob(fed_id, "cd" * 16, "02", theirs * 2)
+    link.free_peer(fed_id, PEER)
+    link.free_peer(fed_id, PEER)
+    link.put_blob(fed_id, "cd" * 16, "02", theirs * 2)
+    assert link.get_blob(fed_id, "cd" * 16, "01", 2, max_bytes=MIB * 2) == theirs
+    about = json.dumps({"subjects_filter": f"grm.{fed_id}.b.{PEER}.>"}).encode()
+    deadline = time.monotonic() + 5
+    while raw_request(nats_server.url, f"$JS.API.STREAM.INFO.GRM_{fed_id}_B", about)["state"].get("subjects"):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    link.destroy(fed_id)
+    link.free_peer(fed_id, PEER)
+
+
+def test_chunk_that_cannot_be_named_does_not_keep_a_peers_room_from_being_freed(
+    link: NatsLink, nats_server: NatsServer, raw_store: Callable[..., None], fed_id: str
+) -> None:
+    """The server tells its subject wrongly: what would be written there finds no room in a full stream."""
+    raw_store(nats_server.port, f"grm.{fed_id}.b.{PEER}.01.\xff", b"NATS/1.0\r\n\r\n", b"junk")
+    for size in (link.chunk_bytes, 1000, 1):
+        with pytest.raises(TransportFull):
+            link.put_blob(fed_id, "cd" * 16, f"{size:x}", [bytes(size)] * 1000)
+    link.free_peer(fed_id, PEER)
+
+
 def test_blob_overwritten_with_more_is_bounded(
     link: NatsLink, nats_server: NatsServer, raw_request: RawRequest, fed_id: str
 ) -> None:
@@ -213,7 +340,7 @@ def test_chunks_fit_a_server_with_a_small_payload(
     link.put_blob(fed_id, PEER, "01", chunks)
     assert link.get_blob(fed_id, PEER, "01", 3, max_bytes=MIB) == chunks
     with pytest.raises(TransportRefused, match="max_payload"):
-        link.put_head(fed_id, PEER, bytes(70_000), expect=None)
+        link.put_roster(fed_id, bytes(70_000), expect=None)
 
 
 def test_configurations_are_those_of_the_protocol() -> None:
@@ -221,6 +348,7 @@ def test_configurations_are_those_of_the_protocol() -> None:
     head, blob = head_config("ab"), blob_config("ab", 1000)
     assert (head["name"], head["subjects"], head["storage"]) == ("GRM_ab_H", ["grm.ab.r", "grm.ab.h.*"], "file")
     assert (blob["name"], blob["subjects"], blob["storage"]) == ("GRM_ab_B", ["grm.ab.b.*.*.*"], "memory")
+    assert (head["max_msg_size"], blob["max_msg_size"]) == (400_000, 2**20)
     assert (blob["max_bytes"], blob["allow_msg_ttl"], head["allow_msg_ttl"]) == (1000, True, False)
     for config in (head, blob):
         assert config["max_msgs_per_subject"] == 1

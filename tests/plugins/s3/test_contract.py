@@ -29,6 +29,11 @@ class TestS3Transport(contract("transport.s3", unreachable=NOWHERE, patience_s=8
     def options(self, options: dict[str, str]) -> dict[str, str]:
         return options
 
+    @pytest.fixture
+    def own_keys(self, options: dict[str, str]) -> dict[str, str]:
+        """A member's own credentials: no invitation carries any."""
+        return {key: options[key] for key in ("aws_access_key", "aws_secret_key")}
+
     @pytest.fixture(autouse=True)
     def _aws_is_the_emulator(self, aws: Any) -> None:
         """Also for processes that a test starts, and for tests without options."""

@@ -9,8 +9,11 @@ import pytest
 from gramian.settings import Settings
 from gramian.testing import contract
 
+# No directory can be made below a file.
+NOWHERE = {"GRAMIAN_ACME_PATH": "/dev/null/blobs"}
 
-class TestAcme(contract("blobs.acme", time_resolution_s=0.02)):  # type: ignore[misc]
+
+class TestAcme(contract("blobs.acme", time_resolution_s=0.02, unreachable=NOWHERE)):  # type: ignore[misc]
     """In a directory of its own."""
 
     @pytest.fixture

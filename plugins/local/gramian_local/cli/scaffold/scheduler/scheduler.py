@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from gramian.domain import schedule as schedules
+from gramian.domain.schedule import parse
 from gramian.errors import ConditionFailed, GramianError
 from gramian.ports import ANY, Delete, Put, StateStore
 
@@ -28,7 +28,7 @@ class AcmeScheduler:
 
     def set(self, cid: str, pid: str, schedule: str) -> None:
         """Raises ValueError for a bad schedule."""
-        self._write(f"{cid}/{pid}", schedule, schedules.parse(schedule).next_after(time.time()))
+        self._write(f"{cid}/{pid}", schedule, parse(schedule).next_after(time.time()))
 
     def soon(self, cid: str, pid: str) -> None:
         item = self._state.get(PARTITION, f"{cid}/{pid}")
@@ -61,7 +61,7 @@ class AcmeScheduler:
         now, claimed = time.time(), []
         for key, item in self._state.query(PARTITION):
             entry = json.loads(item.value)
-            following = schedules.parse(entry["schedule"]).next_after(now)
+            following = parse(entry["schedule"]).next_after(now)
             if entry["due"] <= now and self._move(key, item.value, item.version, following):
                 claimed.append(key)
         return claimed

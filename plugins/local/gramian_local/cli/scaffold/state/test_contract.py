@@ -9,8 +9,10 @@ import pytest
 from gramian.settings import Settings
 from gramian.testing import contract
 
+NOWHERE = {"GRAMIAN_ACME_PATH": "/no/such/directory/items"}
 
-class TestAcme(contract("state.acme")):  # type: ignore[misc]
+
+class TestAcme(contract("state.acme", unreachable=NOWHERE)):  # type: ignore[misc]
     """In a file of its own."""
 
     @pytest.fixture

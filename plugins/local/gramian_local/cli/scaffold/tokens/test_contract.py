@@ -9,8 +9,10 @@ import pytest
 from gramian.settings import Settings
 from gramian.testing import contract
 
+NOWHERE = {"GRAMIAN_ACME_PATH": "/no/such/directory/tokens"}
 
-class TestAcme(contract("tokens.acme")):  # type: ignore[misc]
+
+class TestAcme(contract("tokens.acme", unreachable=NOWHERE)):  # type: ignore[misc]
     """In a file of its own."""
 
     @pytest.fixture

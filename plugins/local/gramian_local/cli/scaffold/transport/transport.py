@@ -92,7 +92,7 @@ class AcmeLink:
 
     def destroy(self, fed_id: str) -> None:
         with self._bus() as bus:
-            for table in ("places", "entries", "chunks"):
+            for table in ("places", "entries", "chunks", "nudges"):
                 bus.execute(f"DELETE FROM {table} WHERE fed = ?", (_hex(fed_id, "fed_id"),))
 
     def cut(self, fed_id: str, peers: Sequence[str]) -> Cut:
