@@ -233,12 +233,20 @@ class Trie(msgspec.Struct, frozen=True):
     nodes: dict[str, str] = {}
 
 
+class Outage(msgspec.Struct, frozen=True):
+    """Why pulses fail, and since when (unix milliseconds)."""
+
+    reason: str
+    since: int
+
+
 class Lease(msgspec.Struct, frozen=True):
-    """Who pulses. `until`: unix seconds. `fence` grows with every holder."""
+    """Who pulses. `until`: unix seconds. `fence` grows per holder. `outage`: why the last pulse failed, if any."""
 
     owner: str
     until: float
     fence: int
+    outage: Outage | None = None
 
 
 class Stored(msgspec.Struct, Generic[R], frozen=True):

@@ -206,3 +206,12 @@ def test_login_that_stops_working_is_one_line_until_it_works_again(
     for each in (admin, peer) * 2:
         each.client.sync("study")
     assert_converged([admin, peer], 40)
+    passwords.write_text('authorization { user: "alice", password: "third" }')
+    server.restart()
+    for _ in range(2):
+        with pytest.raises(BadRequest, match="check nats_sec_user"):
+            admin.client.sync("study")
+    first, again, second = [line.partition(" ")[2] for line in admin.client.error_log("study")]
+    assert "3 times" in first
+    assert again.startswith("pulses work again, which failed for: NATS at")
+    assert "2 times" in second

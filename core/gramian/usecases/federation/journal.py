@@ -56,11 +56,20 @@ class Stats(msgspec.Struct, frozen=True):
     last_bytes: int = 0
 
 
-def error(node: Node, project: Project, reason: str, peer: str = "") -> None:
-    """Note what went wrong in the background, in words fit for the user."""
-    reason = " ".join(reason.split())[:MAX_REASON_CHARS]
+def outage(node: Node, project: Project, reason: str, before: records.Outage | None) -> records.Outage:
+    """Note why pulses fail: on the line that is there if that is why the last one did, else on a new one."""
+    reason = _in_one_line(reason)
+    goes_on = before is not None and _NUMBER.sub("#", before.reason) == _NUMBER.sub("#", reason)
+    found = before if before is not None and goes_on else records.Outage(reason, _now_ms(node))
+    error(node, project, reason, since=found.since)
+    return found
+
+
+def error(node: Node, project: Project, reason: str, peer: str = "", *, since: int = 0) -> None:
+    """Note what went wrong in the background, in words fit for the user. `since` tells outages apart."""
+    reason = _in_one_line(reason)
     now = _now_ms(node)
-    key = ERRORS + hashlib.sha256(join(peer, _NUMBER.sub("#", reason))).hexdigest()[:32]
+    key = ERRORS + hashlib.sha256(join(peer, _NUMBER.sub("#", reason), str(since))).hexdigest()[:32]
     line = records.update(
         node.state,
         project.partition,
@@ -70,6 +79,10 @@ def error(node: Node, project: Project, reason: str, peer: str = "") -> None:
     )
     if line.count == 1:
         _trim_errors(node, project)
+
+
+def _in_one_line(reason: str) -> str:
+    return " ".join(reason.split())[:MAX_REASON_CHARS]
 
 
 def error_lines(node: Node, project: Project) -> list[str]:

@@ -19,13 +19,15 @@ POLL_S = 0.05
 
 
 class Lease:
-    """Held until `release`. Its fencing number grows with every holder."""
+    """Held until `release`. Its fencing number grows with every holder. `outage`: why the last pulse failed, if it did;
+    whoever holds the lease may say how this one ended, for the next to know."""
 
     def __init__(self, node: Node, project: Project) -> None:
         self._node = node
         self._project = project
         self._owner = f"{node.instance}/{token_hex(8)}"
         self._held: records.Stored[records.Lease] | None = None
+        self.outage: records.Outage | None = None
 
     def acquire(self, wait_s: float) -> None:
         """Raises Busy if another pulse keeps it for longer than `wait_s`."""
@@ -33,6 +35,7 @@ class Lease:
         while True:
             stored = self._stored()
             if stored is None or self._is_over(stored.record):
+                self.outage = stored.record.outage if stored else None
                 if self._take(stored):
                     return
                 continue
@@ -50,13 +53,13 @@ class Lease:
     def release(self) -> None:
         """Let the next one in; nothing if somebody else took over."""
         if self._held is not None:
-            over = records.Lease(self._owner, 0.0, self._held.record.fence)
+            over = records.Lease(self._owner, 0.0, self._held.record.fence, self.outage)
             with suppress(ConditionFailed):
                 self._write(over, self._held.version)
 
     def _take(self, stored: records.Stored[records.Lease] | None) -> bool:
         fence = stored.record.fence + 1 if stored else 1
-        lease = records.Lease(self._owner, self._node.clock() + LEASE_S, fence)
+        lease = records.Lease(self._owner, self._node.clock() + LEASE_S, fence, self.outage)
         with suppress(ConditionFailed):
             self._write(lease, stored.version if stored else ABSENT)
             self._held = self._stored()

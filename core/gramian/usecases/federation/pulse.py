@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 
 import msgspec
 
@@ -12,6 +12,7 @@ from gramian import events
 from gramian.domain.protocol import nudge
 from gramian.domain.statistics.schema import Schema
 from gramian.errors import (
+    Busy,
     ConditionFailed,
     GramianError,
     InvalidRequest,
@@ -41,7 +42,7 @@ from gramian.usecases.federation import (
 from gramian.usecases.federation.membership import Member
 from gramian.usecases.federation.view import View, look
 from gramian.usecases.projects import blobs, ledger
-from gramian.usecases.projects.lifecycle import Project, unless_deleted
+from gramian.usecases.projects.lifecycle import Project, still_there, unless_deleted
 
 PASS_ATTEMPTS = 4
 
@@ -53,6 +54,7 @@ def run(node: Node, cid: str, pid: str, *, nudge_others: bool = False) -> None:
         with (
             unless_deleted(node, project),
             lease.held(node, project) as holding,
+            _watched(node, project, holding),
             closing(membership.connect(node, membership.of(node, project))) as link,
         ):
             before = publication.epoch_of(node, project)
@@ -60,12 +62,24 @@ def run(node: Node, cid: str, pid: str, *, nudge_others: bool = False) -> None:
             has_news = publication.epoch_of(node, project) != before
             if nudge_others or (has_news and membership.of(node, project).record.push):
                 _nudge(node, project, link, asks=nudge_others)
-    except GramianError as error:
+    except Busy as error:
         journal.error(node, project, str(error))
         raise
-    except Exception:
-        journal.error(node, project, "an unexpected error; the server's log has it")
+
+
+@contextmanager
+def _watched(node: Node, project: Project, holding: lease.Lease) -> Iterator[None]:
+    """Note why the pulse fails, in one line for as long as nothing changes, and that pulses work again."""
+    try:
+        yield
+    except Exception as error:
+        reason = str(error) if isinstance(error, GramianError) else "an unexpected error; the server's log has it"
+        if still_there(node, project):
+            holding.outage = journal.outage(node, project, reason, holding.outage)
         raise
+    if holding.outage is not None:
+        journal.error(node, project, f"pulses work again, which failed for: {holding.outage.reason}")
+        holding.outage = None
 
 
 def run_job(task: jobs.Task) -> None:
