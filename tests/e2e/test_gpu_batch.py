@@ -94,19 +94,13 @@ def template(environment: dict[str, str], stack: str) -> dict[str, Any]:
 
 
 @pytest.fixture
-def environment(emulator: Any, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+def environment(emulator: Any, make_table: Callable[[Any], str], monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """Stores for one node on AWS, and the settings that name them; this process reaches the emulator only."""
     for name, value in emulator.environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("AWS_PROFILE", raising=False)
     monkeypatch.setattr(clients, "_clients", {})
     name = f"gpu-{secrets.token_hex(4)}"
-    clients.client("dynamodb").create_table(
-        TableName=name,
-        BillingMode="PAY_PER_REQUEST",
-        AttributeDefinitions=[{"AttributeName": key, "AttributeType": "S"} for key in ("pk", "sk")],
-        KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
-    )
     clients.client("s3").create_bucket(Bucket=name)
     key = clients.client("secretsmanager").create_secret(Name=name, SecretString=secrets.token_hex(32))
     return {
@@ -114,7 +108,7 @@ def environment(emulator: Any, monkeypatch: pytest.MonkeyPatch) -> dict[str, str
         "GRAMIAN_AWS_MASTER_KEY_SECRET": key["ARN"],
         "GRAMIAN_STATE": "dynamodb",
         "GRAMIAN_TOKENS": "dynamodb",
-        "GRAMIAN_DYNAMODB_TABLE": name,
+        "GRAMIAN_DYNAMODB_TABLE": make_table(clients.client("dynamodb")),
         "GRAMIAN_BLOBS": "s3",
         "GRAMIAN_UPLOADS": "s3",
         "GRAMIAN_S3_BUCKET": name,

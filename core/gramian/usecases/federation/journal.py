@@ -23,7 +23,6 @@ MAX_PEER_LINES = 20
 """A peer chooses what it is refused for: it may not push out what others and this node itself had to say."""
 MAX_REASON_CHARS = 500
 TRIM_EVERY = 50
-_NUMBER = re.compile(r"\d+")
 
 
 class ErrorLine(msgspec.Struct, frozen=True):
@@ -59,7 +58,7 @@ class Stats(msgspec.Struct, frozen=True):
 def outage(node: Node, project: Project, reason: str, before: records.Outage | None) -> records.Outage:
     """Note why pulses fail: on the line that is there if that is why the last one did, else on a new one."""
     reason = _in_one_line(reason)
-    goes_on = before is not None and _NUMBER.sub("#", before.reason) == _NUMBER.sub("#", reason)
+    goes_on = before is not None and _without_numbers(before.reason) == _without_numbers(reason)
     found = before if before is not None and goes_on else records.Outage(reason, _now_ms(node))
     error(node, project, reason, since=found.since)
     return found
@@ -69,7 +68,7 @@ def error(node: Node, project: Project, reason: str, peer: str = "", *, since: i
     """Note what went wrong in the background, in words fit for the user. `since` tells outages apart."""
     reason = _in_one_line(reason)
     now = _now_ms(node)
-    key = ERRORS + hashlib.sha256(join(peer, _NUMBER.sub("#", reason), str(since))).hexdigest()[:32]
+    key = ERRORS + hashlib.sha256(join(peer, _without_numbers(reason), str(since))).hexdigest()[:32]
     line = records.update(
         node.state,
         project.partition,
@@ -83,6 +82,10 @@ def error(node: Node, project: Project, reason: str, peer: str = "", *, since: i
 
 def _in_one_line(reason: str) -> str:
     return " ".join(reason.split())[:MAX_REASON_CHARS]
+
+
+def _without_numbers(reason: str) -> str:
+    return re.sub(r"\d+", "#", reason)
 
 
 def error_lines(node: Node, project: Project) -> list[str]:
@@ -153,9 +156,9 @@ def _trim_errors(node: Node, project: Project) -> None:
     kept: Counter[str] = Counter()
     for id_ in newest:
         peer = found[id_].record.peer
-        kept[peer] += 1
-        if kept.total() > MAX_LINES or (peer and kept[peer] > MAX_PEER_LINES):
-            kept[peer] -= 1
+        if kept.total() < MAX_LINES and (not peer or kept[peer] < MAX_PEER_LINES):
+            kept[peer] += 1
+        else:
             node.state.write(Delete(project.partition, ERRORS + id_))
 
 
