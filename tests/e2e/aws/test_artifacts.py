@@ -20,12 +20,12 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 ROOT = Path(__file__).parents[3]
 FIXED_CLOCK = ROOT / "tests" / "aws" / "fixed_clock"
 MB = 10**6
-STARTS = 5
+STARTS = 15
 IMPORT_RATIO = 0.7
 # A function's own import, and that of the libraries that it cannot do without.
 FUNCTION = "import handler"
 LIBRARIES = "import flask, boto3; boto3.client('dynamodb', region_name='us-east-1')"
-TIMED = "import sys, time; started = time.perf_counter(); {}; print(time.perf_counter() - started)"
+TIMED = "import sys, time; started = time.process_time(); {}; print(time.process_time() - started)"
 
 # What events cannot have without a second node or a file that has arrived.
 REFUSED = {
@@ -88,7 +88,8 @@ def test_light_layer_has_neither_numpy_nor_anything_for_tests(built: Path) -> No
 
 
 def test_federation_function_imports_faster_than_the_libraries_it_stands_on(built: Path, lambda_runtime) -> None:
-    """Against flask and boto3 with one client, in turns in one run, bytecode on both sides."""
+    """Against flask and boto3 with one client, in turns in one run, bytecode on both sides. By the processor's time:
+    the clock's is shared with other tests."""
     layer = built.parent / "LightLayer" / "python"
     seconds: dict[str, list[float]] = {FUNCTION: [], LIBRARIES: []}
     for _ in range(STARTS):
