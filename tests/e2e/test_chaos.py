@@ -53,7 +53,7 @@ from gramian.usecases.federation import (
 from gramian.usecases.federation import join as joining
 from gramian.usecases.modeling import models
 from gramian.usecases.modeling.context import MLContext
-from gramian.usecases.projects import ledger, lifecycle
+from gramian.usecases.projects import folding, ledger, lifecycle
 from gramian.usecases.projects import rows as local_rows
 from gramian_local.nats_server import NatsServer
 from gramian_local.node import opened
@@ -499,7 +499,7 @@ class World:
         if not self.nats_up:
             self.nats(self.sites[0])
         for site in self.members:
-            removed = local_rows.compact(site.node, site.project).record.removed
+            removed = folding.compact(site.node, site.project).record.removed
             batch = self.batch(LEAST + removed)
             local_rows.learn(site.node, site.project, frame(batch))
             site.batches[next(self.numbering)] = batch
@@ -512,7 +512,7 @@ class World:
         everything = np.vstack([batch for site in self.members for batch in site.batches.values()])
         for site, record in zip(self.members, merged, strict=True):
             own = np.vstack(list(site.batches.values()))
-            assert_statistics_are_of(local_rows.moments(site.node, site.project), own)
+            assert_statistics_are_of(folding.moments(site.node, site.project), own)
             federated = snapshot.decode(site.node.blobs.get(site.project.uid, record.blob))
             assert_statistics_are_of(federated, everything)
 

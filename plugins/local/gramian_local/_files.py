@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from gramian.errors import StoreError
+from gramian.turns import TURNS
 
 TEMPORARY_PREFIX = ".tmp-"
 PRIVATE_DIRECTORY = 0o700
@@ -64,9 +65,10 @@ def make_directory(path: Path) -> None:
 
 def replace_file(path: Path, data: bytes | bytearray) -> None:
     """Put `data` at `path` (0600), whole or not at all, whatever is there now; durable on return."""
-    with _temporary(path.parent, data) as temporary:
-        temporary.replace(path)
-    sync_directory(path.parent)
+    with TURNS.away():
+        with _temporary(path.parent, data) as temporary:
+            temporary.replace(path)
+        sync_directory(path.parent)
 
 
 def create_file(path: Path, data: bytes) -> bool:

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from gramian.errors import StoreError
+from gramian.turns import TURNS
 from gramian_local._files import create_file, store_errors
-from gramian_local.writers import PendingWrite, queue_of
+from gramian_local.writers import WRITERS, PendingWrite
 
 T = TypeVar("T")
 
@@ -80,7 +81,7 @@ class Database:
         self._idle: list[sqlite3.Connection] = []
         self._lock = threading.Lock()
         self._closed = False
-        self._queue = queue_of(path)
+        self._writers = WRITERS.at(path.resolve())
         with store_errors(path):
             # Not by opening it: closing a descriptor would drop the locks that SQLite holds in this process.
             if not path.exists():
@@ -122,12 +123,6 @@ class Database:
         finally:
             self._give_back(connection, broken=broken)
 
-    @contextmanager
-    def writing(self) -> Iterator[sqlite3.Connection]:
-        """Lend a connection inside a transaction that commits at the end, and rolls back on any exception."""
-        with self._queue.lock, self._transaction() as connection:
-            yield connection
-
     def write(self, body: Callable[[sqlite3.Connection], T]) -> T:
         """Run `body` in a transaction and return its result when that is durable; what it raises undoes it.
 
@@ -135,41 +130,33 @@ class Database:
         what those before it left.
         """
         mine = PendingWrite(body)
-        self._queue.waiting.append(mine)
-        with self._queue.lock:
-            if not mine.done and self._closed:
-                # The others' stores may still be open: theirs to commit.
-                self._queue.waiting.remove(mine)
-                raise self._is_closed()
-            if not mine.done:
-                self._commit(self._queue.take())
+        self._writers.do(mine, self._commit)
         if mine.error is not None:
             raise mine.error
         result: T = mine.result
         return result
 
     def _commit(self, writes: list[PendingWrite]) -> None:
+        if self._closed:
+            # The others' stores may still be open: theirs to commit.
+            raise self._is_closed()
         try:
-            with self._transaction() as connection:
+            with self.writing() as connection:
                 for write in writes:
                     write.attempt(connection)
         except (StoreError, sqlite3.Error) as error:
             for write in writes:
                 write.error = error
-        except BaseException:
-            # Whatever ends this thread is no reason to fail the others: the next of them commits.
-            self._queue.put_back(writes)
-            raise
-        for write in writes:
-            write.done = True
 
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """Lend a connection inside a transaction that commits at the end, and rolls back on any exception."""
         with self.reading() as connection:
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield connection
-                connection.execute("COMMIT")
+                with TURNS.away():
+                    connection.execute("COMMIT")
             except BaseException:
                 if connection.in_transaction:  # some SQLite errors have rolled back already
                     connection.execute("ROLLBACK")

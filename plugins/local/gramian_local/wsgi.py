@@ -7,6 +7,7 @@ import json
 import logging
 import resource
 import socket
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from http import HTTPStatus
@@ -24,11 +25,14 @@ from waitress.utilities import BadRequest
 
 from gramian.errors import StoreError
 from gramian.http.request import too_large
+from gramian.turns import TURNS
 
 THREADS = 16
 CONNECTIONS = 1000
 IDLE_S = 30
 POLL_S = 10.0
+BACKLOG_NAP_S = 0.001
+"""While requests wait for a thread nobody gains if the next are read at once: they are read some at a time."""
 HEADER_BYTES = 64 * 1024
 CHUNK_LINE_BYTES = 4096
 """The line before a chunk, or the trailers after the last one."""
@@ -118,6 +122,11 @@ class _Channel(HTTPChannel):  # type: ignore[misc]
     parser_class = _Parser
     error_task_class = _EnvelopeTask
 
+    def service(self) -> None:
+        """Answer a request, in turns with other threads that do."""
+        with TURNS.turn():
+            super().service()
+
 
 class Server:
     """Listens on construction, serves in `run` until `stop`. Raises OSError if it cannot listen."""
@@ -158,10 +167,16 @@ class Server:
     def run(self) -> None:
         """Serve; at the end what is being answered is finished, within a few seconds."""
         while not self._stopping:
+            if self._server.task_dispatcher.queue and not self._is_receiving():
+                time.sleep(BACKLOG_NAP_S)
             # By poll: select cannot watch descriptors above 1023, and ends the server when one comes.
             self._server.asyncore.loop(timeout=POLL_S, use_poll=True, map=self._server._map, count=1)
         self._server.task_dispatcher.shutdown()
         waitress.wasyncore.close_all(self._server._map)
+
+    def _is_receiving(self) -> bool:
+        """Whether part of a request has come, and not all of it."""
+        return any(channel.request is not None for channel in list(self._server.active_channels.values()))
 
     def stop(self) -> None:
         """End `run`; from any thread or a signal handler."""

@@ -9,6 +9,8 @@ import threading
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+from gramian.turns import TURNS
+
 T = TypeVar("T")
 
 
@@ -29,7 +31,8 @@ class LoopThread:
         assert threading.current_thread() is not self._thread, "would wait for itself"
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
-            return future.result()
+            with TURNS.away():
+                return future.result()
         except BaseException:
             future.cancel()
             raise

@@ -11,7 +11,7 @@ from gramian.domain.statistics.derived import covariance, means
 from gramian.domain.statistics.schema import Schema
 from gramian.errors import InvalidRequest, StoreError
 from gramian.usecases import records
-from gramian.usecases.projects import blobs, ledger, lifecycle
+from gramian.usecases.projects import blobs, folding, ledger, lifecycle
 from gramian.usecases.projects import rows as local
 
 
@@ -21,7 +21,7 @@ class Killed(BaseException):
 
 def assert_holds(node, project, expected: np.ndarray) -> None:
     """The project's statistics are those of these rows."""
-    found = local.moments(node, project)
+    found = folding.moments(node, project)
     schema = Schema.of([("x", "C"), ("y", "C"), ("flag", "B")])
     reference = kernel.accumulate(expected, schema)
     assert found is not None
@@ -43,10 +43,11 @@ def kill_at(monkeypatch: pytest.MonkeyPatch):
     def arm(name: str) -> None:
         def step(reached: str) -> None:
             if reached == name:
-                monkeypatch.setattr(local, "step", lambda _: None)
+                arm("")
                 raise Killed
 
-        monkeypatch.setattr(local, "step", step)
+        for module in (local, folding):
+            monkeypatch.setattr(module, "step", step)
 
     return arm
 
@@ -54,11 +55,11 @@ def kill_at(monkeypatch: pytest.MonkeyPatch):
 @pytest.mark.usefixtures("kept")
 def test_many_batches_are_folded_and_count_once(node, project, frame, rows) -> None:
     """More batches than a compaction leaves unfolded."""
-    batches = [rows(seed, 10) for seed in range(3 * local.COMPACT_AT)]
+    batches = [rows(seed, 10) for seed in range(3 * folding.COMPACT_AT)]
     for batch in batches:
         local.learn(node, project, frame(batch))
     assert_holds(node, project, np.vstack(batches))
-    assert len(ledger.read(node, project).deltas) < local.COMPACT_AT
+    assert len(ledger.read(node, project).deltas) < folding.COMPACT_AT
 
 
 @pytest.mark.usefixtures("kept")
@@ -70,15 +71,15 @@ def test_call_that_dies_at_any_step_leaves_whole_batches(node, project, frame, r
     first, second, third = rows(1), rows(2), rows(3)
     local.learn(node, project, frame(first))
     kill_at(step)
-    call = local.compact if step.startswith("compaction") else local.learn
-    if call is local.compact:
+    call = folding.compact if step.startswith("compaction") else local.learn
+    if call is folding.compact:
         local.learn(node, project, frame(second))
     with pytest.raises(Killed):
-        call(node, project, *([] if call is local.compact else [frame(second)]))
+        call(node, project, *([] if call is folding.compact else [frame(second)]))
     counted = [first] if step == "learn.blob" else [first, second]
     assert_holds(node, project, np.vstack(counted))
     local.learn(node, project, frame(third))
-    local.compact(node, project)
+    folding.compact(node, project)
     assert_holds(node, project, np.vstack([*counted, third]))
     node.__dict__["clock"] = lambda: 2e9
     blobs.sweep(node, project)
@@ -88,10 +89,10 @@ def test_call_that_dies_at_any_step_leaves_whole_batches(node, project, frame, r
 def test_forget_of_a_listed_batch_leaves_no_rounding(node, project, frame, rows) -> None:
     """The batch is dropped: exactly the statistics without it."""
     local.learn(node, project, frame(rows(1)))
-    before = local.moments(node, project)
+    before = folding.moments(node, project)
     local.learn(node, project, frame(rows(2) * [1e6, 1e6, 1]))
     local.forget(node, project, frame(rows(2) * [1e6, 1e6, 1]))
-    after = local.moments(node, project)
+    after = folding.moments(node, project)
     np.testing.assert_array_equal(after.P, before.P)
 
 
@@ -99,7 +100,7 @@ def test_forget_of_folded_rows_subtracts_them(node, project, frame, rows) -> Non
     """Any rows that were learned, in any grouping."""
     learned = rows(1, 100)
     local.learn(node, project, frame(learned))
-    local.compact(node, project)
+    folding.compact(node, project)
     local.forget(node, project, frame(learned[10:35]))
     assert_holds(node, project, np.vstack([learned[:10], learned[35:]]))
 
@@ -110,7 +111,7 @@ def test_forget_that_loses_digits_names_the_attribute(node, project, frame, rows
     huge = learned.copy()
     huge[:, 0] *= 1e9
     local.learn(node, project, frame(np.vstack([learned, huge])))
-    local.compact(node, project)
+    folding.compact(node, project)
     assert ledger.read(node, project).base.record.doubtful == []
     local.forget(node, project, frame(huge))
     assert ledger.read(node, project).base.record.doubtful == ["x"]
@@ -154,7 +155,7 @@ def test_forget_during_a_compaction_is_not_undone_by_it(node, project, frame, ro
         return put(space, data)
 
     monkeypatch.setattr(node.blobs, "put", put_slowly)
-    local.compact(node, project)
+    folding.compact(node, project)
     assert_holds(node, project, rows(1))
 
 
@@ -162,7 +163,7 @@ def test_two_forgets_that_are_possible_alone_do_not_both_succeed(node, project, 
     """The second decides on what the first left."""
     learned = rows(1, 50)
     local.learn(node, project, frame(learned))
-    local.compact(node, project)
+    folding.compact(node, project)
     check, done = local._check_foldable, []
 
     def check_slowly(*args) -> None:
@@ -181,7 +182,7 @@ def test_repeated_operation_counts_once_even_after_a_compaction(node, project, f
     """For learn and forget, also where the batch was dropped meanwhile."""
     for _ in range(2):
         local.learn(node, project, frame(rows(1)), "op1")
-        local.compact(node, project)
+        folding.compact(node, project)
     local.learn(node, project, frame(rows(2)), "op2")
     for _ in range(2):
         local.forget(node, project, frame(rows(2)), "op3")
@@ -193,7 +194,7 @@ def test_new_attributes_are_missing_in_earlier_rows(node, project, frame, rows) 
     """And attributes that a later frame lacks are missing there."""
     local.learn(node, project, frame(rows(1)))
     local.learn(node, project, frame(rows(2)[:, :1], names=["z"], types=["C"]))
-    found = local.moments(node, project)
+    found = folding.moments(node, project)
     assert found.schema.names == ("x", "y", "z", "flag")
     assert found.n == 80
     assert ledger.attributes(node, project).names == ["x", "y", "flag", "z"]
@@ -210,7 +211,7 @@ def test_frame_without_rows_adds_nothing(node, project, frame, rows) -> None:
     """Not even its names."""
     local.learn(node, project, frame(rows(1)[:0]))
     assert ledger.attributes(node, project).names == []
-    assert local.moments(node, project) is None
+    assert folding.moments(node, project) is None
 
 
 def test_learn_into_a_project_that_is_deleted_meanwhile_is_not_acknowledged(
@@ -239,4 +240,4 @@ def test_damaged_list_of_batches_is_the_stores_fault(node, project, frame, rows)
     wrong = msgspec.structs.replace(delta.record, rows=-40)
     node.state.write(records.put(project.partition, records.DELTA + id_, wrong, "*"))
     with pytest.raises(StoreError, match="do not add up"):
-        local.moments(node, project)
+        folding.moments(node, project)

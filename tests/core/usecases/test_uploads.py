@@ -15,7 +15,7 @@ from gramian.errors import InvalidRequest, TooLarge, Unavailable
 from gramian.node import Node
 from gramian.ports import JobRunner
 from gramian.usecases import jobs, upkeep
-from gramian.usecases.projects import blobs, ledger, lifecycle, uploads
+from gramian.usecases.projects import blobs, folding, ledger, lifecycle, uploads
 from gramian.usecases.projects import rows as local_rows
 from gramian.usecases.projects.lifecycle import Project
 
@@ -107,7 +107,7 @@ def test_file_is_learned_as_its_rows_would_be(node: Node, project: Project, sent
     assert (job.error, job.progress.text) == ("", "95 rows learned")
     other = lifecycle.create(node, "c1", "p2", kind="cpu", persist=True, options={})
     local_rows.learn(node, other, frame(data))
-    found, expected = local_rows.moments(node, project), local_rows.moments(node, other)
+    found, expected = folding.moments(node, project), folding.moments(node, other)
     assert found.schema == expected.schema
     assert found.n == 95
     for name in ("s", "P"):
@@ -246,7 +246,7 @@ def test_other_types_start_over(node: Node, project: Project, sent, rows) -> Non
     jobs.execute(node, "c1", number, until=0.0)
     jobs._finish(node, "c1", number, "cut short")
     assert learn(node, project, id_, uploads.Columns(["x"], ["C"])).error == ""
-    assert local_rows.moments(node, project).schema.names == ("x",)
+    assert folding.moments(node, project).schema.names == ("x",)
     assert ledger.read(node, project).rows == 25
     assert list(node.blobs.list(project.uid)) == []
 

@@ -17,7 +17,7 @@ from gramian.errors import InvalidRequest
 from gramian.settings import Settings
 from gramian.testing.state import race
 from gramian.usecases.federation import found, invite, membership
-from gramian.usecases.projects import ledger, lifecycle, rows
+from gramian.usecases.projects import folding, ledger, lifecycle, rows
 
 JOINERS = 64
 LEARNS = 200
@@ -64,7 +64,7 @@ def test_learns_at_once_all_count(node):
 
     race(JOINERS, learn)
     assert ledger.read(node(), project).rows == LEARNS * 5
-    total = rows.moments(node(1), project)
+    total = folding.moments(node(1), project)
     assert total.n == LEARNS * 5
     assert len(ledger.read(node(), project).deltas) < LEARNS
 

@@ -12,6 +12,7 @@ import pytest
 
 from gramian.errors import ConditionFailed, StoreError
 from gramian_local.database import Database
+from gramian_local.writers import PendingWrite
 
 INSERT = "INSERT INTO tokens VALUES (?, x'', 0)"
 
@@ -34,14 +35,18 @@ def keys(database: Database) -> set[bytes]:
 @contextmanager
 def queued(database: Database, *bodies):
     """Futures of writes that all wait in the given order until the block ends."""
-    with ThreadPoolExecutor(len(bodies)) as pool:
+    with ThreadPoolExecutor(len(bodies) + 1) as pool:
         futures: list[Future] = []
-        with database._queue.lock:
-            for number, body in enumerate(bodies, 1):
-                futures.append(pool.submit(database.write, body))
-                while len(database._queue.waiting) < number:
-                    time.sleep(0.001)
-            yield futures
+        begun, over = threading.Event(), threading.Event()
+        at_work = pool.submit(database._writers.do, PendingWrite(None), lambda _: (begun.set(), over.wait(10)))
+        begun.wait(10)
+        for number, body in enumerate(bodies, 1):
+            futures.append(pool.submit(database.write, body))
+            while database._writers.waiting < number:
+                time.sleep(0.001)
+        yield futures
+        over.set()
+        at_work.result()
 
 
 def test_waiting_writes_share_one_commit(database, monkeypatch):
@@ -120,7 +125,7 @@ def test_interrupted_thread_leaves_the_others_writes_to_the_next(database):
 def test_stores_of_one_file_share_its_queue(database_path):
     """State and tokens stand in one file, and SQLite would let their writers poll for each other."""
     with closing(Database(database_path)) as one, closing(Database(database_path)) as two:
-        assert one._queue is two._queue
+        assert one._writers is two._writers
         race = [threading.Thread(target=each.write, args=(insert(name),)) for each, name in ((one, b"1"), (two, b"2"))]
         for thread in race:
             thread.start()

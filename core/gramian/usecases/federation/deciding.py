@@ -27,7 +27,7 @@ from gramian.usecases import records
 from gramian.usecases.federation import journal, membership, publication
 from gramian.usecases.federation.membership import Member
 from gramian.usecases.federation.publication import Stored
-from gramian.usecases.projects import ledger, rows
+from gramian.usecases.projects import folding, ledger
 
 ATTEMPTS = 5
 MAX_SCHEMA_CHARS = 200_000
@@ -39,7 +39,7 @@ def decide(node: Node, member: Member, link: Link, found: Head | None) -> tuple[
     lost = False
     for _ in range(ATTEMPTS):
         stored = publication.current(node, member)
-        base = rows.compact(node, member.project)
+        base = folding.compact(node, member.project)
         if not base.record.blob:
             return member, stored
         schema = ledger.schema(node, member.project)
@@ -120,7 +120,7 @@ def _settle(
     """Raises ConditionFailed if rows or publication changed meanwhile, Refused for statistics that cannot be shown."""
     uid, policy, old = member.project.uid, member.roster.policy, stored.record if stored else None
     # No more than two of these are held at a time: a snapshot may have hundreds of megabytes.
-    clear = snapshot.encode(_for_others(rows.snapshot_of(node, member.project, base.record.blob), schema))
+    clear = snapshot.encode(_for_others(folding.snapshot_of(node, member.project, base.record.blob), schema))
     shown = snapshot.decode(clear)
     blob_id = token_hex(16)
     kek = member.kek(member.roster.gen)

@@ -19,6 +19,7 @@ import msgspec
 from gramian.domain import crypto, typed
 from gramian.domain.addresses import is_forbidden
 from gramian.errors import InvalidRequest, Refused, Unavailable
+from gramian.turns import TURNS
 
 CONNECT_TIMEOUT_S = 5.0
 TOTAL_TIMEOUT_S = 30.0
@@ -41,7 +42,7 @@ def post(url: str, body: bytes, *, max_reply_bytes: int, shown: Sequence[str]) -
         raise InvalidRequest("fed_rest_url must be an http or https address") from error
     place = f"{parts.hostname}:{port}"
     try:
-        with _slot():
+        with _slot(), TURNS.away():
             status, reply = _exchange(parts, port, body, max_reply_bytes)
     except (OSError, ValueError, http.client.HTTPException) as error:
         raise InvalidRequest(

@@ -30,13 +30,13 @@ class Source:
 
 def statistics(node: Node, project: Project) -> Source:
     """Raises InvalidRequest if nothing was learned yet."""
-    from gramian.usecases.projects import rows
+    from gramian.usecases.projects import folding
 
     if project.record.federated:
         found = _federated(node, project)
         if found is not None:
             return found
-    local = rows.moments(node, project)
+    local = folding.moments(node, project)
     if local is None:
         raise InvalidRequest(f"the project '{project.pid}' has no rows yet: learn first")
     return Source(local, LOCAL)

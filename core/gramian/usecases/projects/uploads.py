@@ -189,12 +189,12 @@ class _Reading:
         return total
 
     def _resumed(self) -> Moments | None:
-        from gramian.usecases.projects import rows
+        from gramian.usecases.projects import folding
 
         if not self.stored.record.blob:
             return None
         try:
-            return rows.snapshot_of(self.task.node, self.project, self.stored.record.blob)
+            return folding.snapshot_of(self.task.node, self.project, self.stored.record.blob)
         except (BlobMissing, BlobCorrupt):
             self.task.node.blobs.delete(self.project.uid, self.stored.record.blob)
             start_over = msgspec.structs.replace(self.stored.record, offset=0, rows=0, blob="")
@@ -238,7 +238,7 @@ def _count(node: Node, project: Project, reading: _Reading, total: Moments | Non
         node.state.write(*mark())
     else:
         # No batch has this fingerprint: forgetting subtracts its rows.
-        rows.add(node, project, learned.columns, total, f"upload {reading.id}", also=mark)
+        rows.add(node, project, tuple(learned.columns), total, f"upload {reading.id}", also=mark)
     step("upload.learned")
     if last.blob:
         node.blobs.delete(project.uid, last.blob)
