@@ -54,6 +54,8 @@ class Together(Generic[T]):
             mine.nap.sleep()
             if mine.done:
                 return
+        else:
+            TURNS.pause()  # who is about to ask for the same comes along
         with self._mutex:
             # This thread's own is the first: who waits longest is woken to work.
             calls = self._calls[: self._most]

@@ -66,6 +66,18 @@ class Turns:
             # What others wait for is done: before those who only begin.
             self._take(seat, first=True)
 
+    def pause(self) -> None:
+        """Let those who are due have their turns first."""
+        seat = self._seat()
+        if seat is None or not self._due:
+            return
+        with self._mutex:
+            if self._holder is not seat:
+                return
+            self._line_up(seat)
+            self._pass_on()
+        self._wait(seat)
+
     def nap(self) -> Nap:
         """For this thread to sleep until another wakes it."""
         return Nap(self, self._seat())

@@ -102,6 +102,29 @@ def test_sleeper_is_woken_in_its_turn(round_: Turns) -> None:
     assert order == ["waker", "sleeper"]
 
 
+@pytest.mark.usefixtures("patient")
+def test_pause_lets_those_go_first_who_are_due(round_: Turns) -> None:
+    """All of them, and is over at once when nobody is."""
+    order = []
+
+    def other(number: int) -> None:
+        with round_.turn():
+            order.append(number)
+
+    with ThreadPoolExecutor(3) as pool:
+        with round_.turn():
+            round_.pause()
+            others = [pool.submit(other, number) for number in range(3)]
+            while len(round_._due) < 3:
+                time.sleep(0.001)
+            round_.pause()
+            order.append("paused")
+        for each in others:
+            each.result(10)
+    assert sorted(order[:3]) == [0, 1, 2]
+    assert order[3] == "paused"
+
+
 @pytest.mark.parametrize("takes_turns", [True, False])
 def test_sleep_that_is_ended_before_it_begins_is_none(round_: Turns, takes_turns: bool) -> None:
     """A waker need not know how far the sleeper has come."""
@@ -149,6 +172,8 @@ def test_no_thread_is_left_behind_when_turns_are_lost_and_passed_on_at_once(
             if number % 3 == 0:
                 with round_.away():
                     time.sleep(0.0003)
+            if number % 4 == 0:
+                round_.pause()
             if number % 5 == 0:
                 nap = round_.nap()
                 with lock:

@@ -31,7 +31,7 @@ THREADS = 16
 CONNECTIONS = 1000
 IDLE_S = 30
 POLL_S = 10.0
-BACKLOG_NAP_S = 0.001
+BACKLOG_NAP_S = 0.002
 """While requests wait for a thread nobody gains if the next are read at once: they are read some at a time."""
 HEADER_BYTES = 64 * 1024
 CHUNK_LINE_BYTES = 4096
