@@ -67,7 +67,8 @@ class Base(msgspec.Struct, frozen=True):
 
 
 class Delta(msgspec.Struct, frozen=True):
-    """One learn (rows > 0) or forget (rows < 0). Its snapshot: small ones are `data`, others in `blob`.
+    """Batches learned at the same moment (rows > 0), mostly one, or one forgotten (rows < 0). Its snapshot: small ones
+    are `data`, others in `blob`.
 
     `fingerprint` tells equal batches, so that forgetting a batch that is still listed drops it without a rounding."""
 

@@ -1,4 +1,5 @@
-"""How local rows are kept: a folded base and an append-only list of deltas, each learn or forget adding one.
+"""How local rows are kept: a folded base and an append-only list of deltas, each learn or forget adding one
+(learns that come at the same moment one together).
 
 Writers never wait for each other: a learn stores its blob, then one item. Readers take the base, the list and the base
 again, and start over if a compaction came in between. Compaction names the deltas that it folded in the very item that
