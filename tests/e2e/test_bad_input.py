@@ -408,7 +408,7 @@ def test_sealed_bodies_that_do_not_open_get_one_text(attacked: Attacked) -> None
         b"gramian.v2.",
         good[:-4],
         good[:20],
-        good[:-1] + (b"A" if good[-1:] != b"A" else b"B"),
+        good[:-5] + (b"A" if good[-5:-4] != b"A" else b"B") + good[-4:],  # not the last, which has bits to spare
         attacked.seal("/fedml/create", b"{}", key=b"another 16 bytes"),
         attacked.seal("/fedml/createJoin", b"{}"),
         attacked.seal("/fedml/create", b'{"fed_name":"x"}' * 2, scheme=Scheme.V1)[:-4],
