@@ -10,8 +10,10 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +22,7 @@ from typing import Any
 import pytest
 
 from gramian import plugins
+from gramian.together import Together
 
 pytest.register_assert_rewrite("gramian.testing")
 # Whatever a test forgets: nothing here ever talks to the real AWS.
@@ -171,3 +174,27 @@ def answers(port: int) -> bool:
         return False
     finally:
         connection.close()
+
+
+@pytest.fixture
+def at_once() -> Callable[..., Any]:
+    """A context with futures of calls that all wait at a `Together`, in this order, until it ends."""
+
+    @contextmanager
+    def line_up(place: Together, *calls: Callable[[], Any]) -> Iterator[list[Future]]:
+        begun, over = threading.Event(), threading.Event()
+        with ThreadPoolExecutor(len(calls) + 1) as pool:
+            first = pool.submit(place.do, None, lambda _: (begun.set(), over.wait(10)))
+            assert begun.wait(10)
+            futures = []
+            for number, call in enumerate(calls, 1):
+                futures.append(pool.submit(call))
+                while place.waiting < number:
+                    time.sleep(0.001)
+            try:
+                yield futures
+            finally:
+                over.set()
+            first.result(10)
+
+    return line_up

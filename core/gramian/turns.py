@@ -20,7 +20,7 @@ PATIENCE_S = 0.01
 
 
 class _Seat:
-    """A thread's place among those that take turns: it blocks on `bell`, and `waits` for a turn since it was due."""
+    """A thread's place among those that take turns: it blocks on `bell`; while it `waits` it is one of those due."""
 
     __slots__ = ("bell", "waits")
 

@@ -3,61 +3,41 @@
 from __future__ import annotations
 
 import gc
-import threading
-import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from gramian.together import Meetings, Together
 
 
-@contextmanager
-def lined_up(place: Together, items: list, work: Callable[[list], None]) -> Iterator[list[Future]]:
-    """Futures of calls that all wait, in the items' order, until the block ends."""
-    begun, over = threading.Event(), threading.Event()
-    with ThreadPoolExecutor(len(items) + 1) as pool:
-        first = pool.submit(place.do, None, lambda _: (begun.set(), over.wait(10)))
-        assert begun.wait(10)
-        futures = []
-        for number, item in enumerate(items, 1):
-            futures.append(pool.submit(place.do, item, work))
-            while place.waiting < number:
-                time.sleep(0.001)
-        yield futures
-        over.set()
-        first.result(10)
-
-
-def test_what_waits_is_done_in_one_go() -> None:
+def test_what_waits_is_done_in_one_go(at_once) -> None:
     """And by one thread."""
-    goes = []
-    with lined_up(Together(), list("abcde"), goes.append) as futures:
+    place, goes = Together(), []
+    with at_once(place, *(partial(place.do, item, goes.append) for item in "abcde")) as futures:
         pass
     assert [future.result(10) for future in futures] == [None] * 5
     assert goes == [list("abcde")]
 
 
-def test_no_go_has_more_than_the_most() -> None:
+def test_no_go_has_more_than_the_most(at_once) -> None:
     """The rest follow at once."""
-    goes = []
-    with lined_up(Together(2), list("abcde"), goes.append) as futures:
+    place, goes = Together(2), []
+    with at_once(place, *(partial(place.do, item, goes.append) for item in "abcde")) as futures:
         pass
     for future in futures:
         future.result(10)
     assert goes == [["a", "b"], ["c", "d"], ["e"]]
 
 
-def test_error_reaches_the_one_at_work_and_the_others_are_tried_again() -> None:
+def test_error_reaches_the_one_at_work_and_the_others_are_tried_again(at_once) -> None:
     """Whatever ends a thread, those that relied on it are served."""
-    goes = []
+    place, goes = Together(), []
 
     def work(items: list) -> None:
         goes.append(items)
         if len(goes) == 1:
             raise KeyboardInterrupt
 
-    with lined_up(Together(), list("abc"), work) as (first, *others):
+    with at_once(place, *(partial(place.do, item, work) for item in "abc")) as (first, *others):
         pass
     assert isinstance(first.exception(10), KeyboardInterrupt)
     assert [future.result(10) for future in others] == [None, None]

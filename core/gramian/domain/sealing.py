@@ -211,11 +211,7 @@ def _is_utf8(plaintext: bytes) -> bool:
 
 
 def _looks_like_object(plaintext: bytes) -> bool:
-    try:
-        text = plaintext.decode().strip()
-    except UnicodeDecodeError:
-        return False
-    return text.startswith("{") and text.endswith("}")
+    return _is_utf8(plaintext) and plaintext.strip().startswith(b"{") and plaintext.strip().endswith(b"}")
 
 
 def _from_base64(text: bytes) -> bytes:

@@ -11,9 +11,12 @@ import pytest
 
 from gramian.domain import frame as frames
 from gramian.domain.frame import Frame
+from gramian.domain.statistics import kernel
+from gramian.domain.statistics.derived import covariance, means
+from gramian.domain.statistics.schema import Schema
 from gramian.node import Node
 from gramian.settings import Settings
-from gramian.usecases.projects import lifecycle
+from gramian.usecases.projects import folding, ledger, lifecycle
 from gramian.usecases.projects.lifecycle import Project
 from gramian_local.node import opened
 
@@ -53,3 +56,18 @@ def rows() -> Callable[..., np.ndarray]:
         return np.column_stack([rng.normal(5, 2, (count, 2)), rng.integers(0, 2, count)])
 
     return make
+
+
+@pytest.fixture
+def assert_holds(node: Node, project: Project) -> Callable[[np.ndarray], None]:
+    """Asserts that the project's statistics are those of these rows."""
+
+    def check(expected: np.ndarray) -> None:
+        found = folding.moments(node, project)
+        reference = kernel.accumulate(expected, Schema.of(zip(NAMES, TYPES, strict=True)))
+        assert found is not None
+        assert found.n == len(expected) == ledger.read(node, project).rows
+        np.testing.assert_allclose(means(found), means(reference), rtol=1e-12)
+        np.testing.assert_allclose(covariance(found), covariance(reference), rtol=1e-9, atol=1e-12)
+
+    return check

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-import time
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing
+from functools import partial
 
 import pytest
 
 from gramian.errors import ConditionFailed, StoreError
 from gramian_local.database import Database
-from gramian_local.writers import PendingWrite
 
 INSERT = "INSERT INTO tokens VALUES (?, x'', 0)"
 
@@ -32,44 +30,33 @@ def keys(database: Database) -> set[bytes]:
         return {key for (key,) in connection.execute("SELECT key FROM tokens")}
 
 
-@contextmanager
-def queued(database: Database, *bodies):
+@pytest.fixture
+def queued(database, at_once):
     """Futures of writes that all wait in the given order until the block ends."""
-    with ThreadPoolExecutor(len(bodies) + 1) as pool:
-        futures: list[Future] = []
-        begun, over = threading.Event(), threading.Event()
-        at_work = pool.submit(database._writers.do, PendingWrite(None), lambda _: (begun.set(), over.wait(10)))
-        begun.wait(10)
-        for number, body in enumerate(bodies, 1):
-            futures.append(pool.submit(database.write, body))
-            while database._writers.waiting < number:
-                time.sleep(0.001)
-        yield futures
-        over.set()
-        at_work.result()
+    return lambda *bodies: at_once(database._writers, *(partial(database.write, body) for body in bodies))
 
 
-def test_waiting_writes_share_one_commit(database, monkeypatch):
+def test_waiting_writes_share_one_commit(database, queued, monkeypatch):
     """The fsync of a commit is what a small write costs."""
     commits = []
     commit = database._commit
     monkeypatch.setattr(database, "_commit", lambda writes: (commits.append(len(writes)), commit(writes)))
     names = [b"%d" % number for number in range(8)]
-    with queued(database, *map(insert, names)) as futures:
+    with queued(*map(insert, names)) as futures:
         pass
     assert [future.result() for future in futures] == [1] * 8
     assert commits == [8]
     assert keys(database) == set(names)
 
 
-def test_refused_write_undoes_its_own_changes_only(database):
+def test_refused_write_undoes_its_own_changes_only(database, queued):
     """A condition that does not hold is the caller's business, not that of those who happen to wait with it."""
 
     def refused(connection):
         insert(b"refused")(connection)
         raise ConditionFailed("changed by somebody else")
 
-    with queued(database, insert(b"before"), refused, insert(b"after")) as (before, failed, after):
+    with queued(insert(b"before"), refused, insert(b"after")) as (before, failed, after):
         pass
     assert (before.result(), after.result()) == (1, 1)
     with pytest.raises(ConditionFailed):
@@ -77,25 +64,25 @@ def test_refused_write_undoes_its_own_changes_only(database):
     assert keys(database) == {b"before", b"after"}
 
 
-def test_later_write_sees_what_an_earlier_one_left(database):
+def test_later_write_sees_what_an_earlier_one_left(database, queued):
     """As if each had had its own transaction."""
 
     def count(connection):
         return connection.execute("SELECT count(*) FROM tokens").fetchone()[0]
 
-    with queued(database, insert(b"one"), count, insert(b"two"), count) as (_, first, _, second):
+    with queued(insert(b"one"), count, insert(b"two"), count) as (_, first, _, second):
         pass
     assert (first.result(), second.result()) == (1, 2)
 
 
-def test_trouble_of_the_store_reaches_all_who_wait(database):
+def test_trouble_of_the_store_reaches_all_who_wait(database, queued):
     """Nobody is told that a write holds which was rolled back."""
 
     def fill(connection):
         connection.execute("PRAGMA max_page_count = 10")
         connection.execute("INSERT INTO tokens VALUES (x'00', zeroblob(100000), 0)")
 
-    with queued(database, insert(b"bystander"), fill) as futures:
+    with queued(insert(b"bystander"), fill) as futures:
         pass
     for future in futures:
         with pytest.raises(StoreError, match="disk is full"):
@@ -103,7 +90,7 @@ def test_trouble_of_the_store_reaches_all_who_wait(database):
     assert keys(database) == set()
 
 
-def test_interrupted_thread_leaves_the_others_writes_to_the_next(database):
+def test_interrupted_thread_leaves_the_others_writes_to_the_next(database, queued):
     """Ctrl-C in the thread that commits, whosever writes it commits, does not lose what others wait for."""
 
     class Interrupted(BaseException):
@@ -116,7 +103,7 @@ def test_interrupted_thread_leaves_the_others_writes_to_the_next(database):
             raise kind
         return insert(b"interrupted")(connection)
 
-    with queued(database, interrupt, insert(b"other")) as both:
+    with queued(interrupt, insert(b"other")) as both:
         pass
     assert [type(each.exception()) for each in both].count(Interrupted) == 1
     assert b"other" in keys(database)

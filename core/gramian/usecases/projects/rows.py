@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -29,8 +28,8 @@ from gramian.usecases.projects.ledger import READ_ATTEMPTS, LocalState, attribut
 from gramian.usecases.projects.lifecycle import Project, find, still_there, sweep
 from gramian.usecases.records import ATTRIBUTES, BASE, DELTA, FORGETS, OPERATION
 
-log = logging.getLogger(__name__)
 SMALL_CELLS = 4096
+"""Batches with more are learned alone: their arithmetic takes longer than what could be shared."""
 MOST_TOGETHER = MAX_WRITES - 5
 """Each may bring a write of its own."""
 LEARN_ATTEMPTS = 100
@@ -169,7 +168,7 @@ def forget(node: Node, project: Project, frame: Frame, operation: str | None = N
 
 def _matrix(frame: Frame) -> tuple[Array, str]:
     """The frame's rows under its own schema, and their fingerprint."""
-    schema = schema_of(frame.numeric())
+    schema = _schema_of(frame.numeric())
     rows = frame.matrix(schema.names)
     return rows, _fingerprint(rows, schema)
 
@@ -177,13 +176,13 @@ def _matrix(frame: Frame) -> tuple[Array, str]:
 def _accumulate(node: Node, batches: Sequence[Array], columns: Columns) -> Moments:
     rows = batches[0] if len(batches) == 1 else np.concatenate(batches)
     try:
-        return node.compute.accumulate(rows, schema_of(columns))
+        return node.compute.accumulate(rows, _schema_of(columns))
     except ValueError as error:
         raise UnusableValues(str(error)) from error
 
 
 @lru_cache(maxsize=64)
-def schema_of(columns: Columns) -> Schema:
+def _schema_of(columns: Columns) -> Schema:
     """Kept, since most batches have the columns of those before."""
     return Schema.of(columns)
 
